@@ -1,0 +1,177 @@
+// hob: whole models. Loads a GGUF file, turns text into tokens, evaluates tokens, samples.
+// The kernels under it are in hob.h, whose conventions hold here too.
+//
+//   hob_model_options options = {sizeof(options)};
+//   hob_model* model;
+//   if (hob_model_load("model.gguf", &options, &model) != HOB_OK) puts(hob_status_message());
+//   hob_session* session;  hob_session_create(model, NULL, &session);
+//   ... hob_tokenize, then hob_session_eval, hob_session_sample and hob_token_text in a loop ...
+//   hob_session_free(session);  hob_model_free(model);
+#ifndef HOB_MODEL_H_
+#define HOB_MODEL_H_
+
+#include "hob/hob.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// A model: weights and tokenizer, immutable once loaded, so that any number of threads and sessions
+// may use it at the same time. It must outlive its sessions.
+typedef struct hob_model hob_model;
+
+// One sequence: key/value cache, position, logits, sampler. Used by one thread at a time.
+typedef struct hob_session hob_session;
+
+// ---------------------------------------------------------------- models
+
+typedef struct hob_model_options {
+  size_t struct_size;
+  const hob_threads* threads;  // used while loading; NULL = the calling thread
+  // Called now and then with the share done, 0 to 1; a result other than 0 stops the load, which
+  // then fails with HOB_ERROR_CANCELLED. May be NULL.
+  int (*progress)(void* context, float done);
+  void* progress_context;
+  int vocabulary_only;  // other than 0: only the tokenizer, of any architecture; no session then
+} hob_model_options;
+
+// Loads a model from a GGUF file. `options` may be NULL. The file may change or vanish afterwards.
+// Errors: HOB_ERROR_IO (path), HOB_ERROR_FILE (damaged), HOB_ERROR_UNSUPPORTED (architecture,
+// tokenizer or tensor type, by name), HOB_ERROR_SHAPE, HOB_ERROR_MEMORY, HOB_ERROR_CANCELLED.
+HOB_API hob_status hob_model_load(const char* path, const hob_model_options* options,
+                                  hob_model** model);
+
+// The same from memory, which is read only during the call.
+HOB_API hob_status hob_model_load_memory(const void* data, size_t bytes,
+                                         const hob_model_options* options, hob_model** model);
+
+// The model that is built into the library (runtime/default_model/MODEL_CARD.md): one short English
+// request to a home assistant in, one line of JSON out. Fails with HOB_ERROR_UNSUPPORTED in a build
+// without it.
+HOB_API hob_status hob_model_load_default(const hob_model_options* options, hob_model** model);
+
+HOB_API void hob_model_free(hob_model* model);  // NULL is fine
+
+typedef struct hob_model_info {
+  size_t struct_size;
+  const char* name;          // general.name or ""; lives as long as the model
+  const char* architecture;  // general.architecture
+  size_t vocabulary;         // tokens
+  size_t context;            // longest sequence it was trained for
+  size_t layers, width, heads, kv_heads, head_dim, feed_forward;
+  size_t parameters;    // weights, counted once where shared
+  size_t weight_bytes;  // of the packed weights in memory
+  int32_t bos, eos;     // -1 = none
+  // Text around a prompt, "{prompt}" standing for it (GGUF key hob.prompt_template); NULL = none.
+  const char* prompt_template;
+} hob_model_info;
+
+HOB_API hob_status hob_model_describe(const hob_model* model, hob_model_info* info);
+
+// ---------------------------------------------------------------- text and tokens
+
+enum {
+  HOB_TOKENIZE_NO_BOS = 1,     // do not put the beginning-of-text token in front
+  HOB_TOKENIZE_NO_SPECIAL = 2  // read the spelling of a control token as plain text
+};
+
+// Splits `text` (bytes, UTF-8; invalid bytes are kept as bytes) into tokens. Writes up to
+// `capacity` ids and sets *count to how many there are, which may be more.
+HOB_API hob_status hob_tokenize(const hob_model* model, const char* text, size_t bytes,
+                                unsigned flags, int32_t* tokens, size_t capacity, size_t* count);
+
+// The bytes of one token. Control tokens give "". *text lives as long as the model. A token may be
+// a part of a UTF-8 character; hob_session_text puts the parts together.
+HOB_API hob_status hob_token_text(const hob_model* model, int32_t token, const char** text,
+                                  size_t* bytes);
+
+// *end = 1 if the token ends a text (end of text, of turn or of message), else 0.
+HOB_API hob_status hob_token_is_end(const hob_model* model, int32_t token, int* end);
+
+// ---------------------------------------------------------------- sessions
+
+typedef struct hob_session_options {
+  size_t struct_size;
+  size_t context;  // tokens that fit in the cache; 0 = the model's, at most 4096
+  size_t
+      batch;  // most tokens evaluated together, for memory; 0 = 256. Results do not depend on it.
+  // 0 = f32 for models with f32 weights, else bf16; otherwise 1 + a hob_cache_type.
+  int cache_type;
+  const hob_threads* threads;  // copied; NULL = the calling thread
+  // Called between operations while evaluating; a result other than 0 stops it, the call fails with
+  // HOB_ERROR_CANCELLED and the session stays where it was. May be NULL; must be callable from
+  // any of the threads.
+  int (*cancel)(void* context);
+  void* cancel_context;
+} hob_session_options;
+
+// `options` may be NULL.
+HOB_API hob_status hob_session_create(const hob_model* model, const hob_session_options* options,
+                                      hob_session** session);
+HOB_API void hob_session_free(hob_session* session);  // NULL is fine
+
+// Appends tokens to the sequence and computes the logits of the last of them, or of all:
+// logits = NULL: only the last row, kept inside for hob_session_logits and hob_session_sample;
+// otherwise row i, logits[i][vocabulary], is what the model says after tokens[i].
+// Fails with HOB_ERROR_SHAPE, changing nothing, if the context is too short.
+HOB_API hob_status hob_session_eval(hob_session* session, const int32_t* tokens, size_t count,
+                                    float* logits);
+
+// The logits after the last token, (vocabulary); valid until the next eval. Fails before the first.
+HOB_API hob_status hob_session_logits(const hob_session* session, const float** logits);
+
+// Number of tokens in the sequence.
+HOB_API size_t hob_session_position(const hob_session* session);
+
+// Forgets every token from `position` on; what is before stays cached. The logits are gone.
+HOB_API hob_status hob_session_rewind(hob_session* session, size_t position);
+
+// ---------------------------------------------------------------- sampling
+
+typedef struct hob_sampler_options {
+  size_t struct_size;
+  float temperature;         // 0 = greedy: the largest logit, the smaller id on a tie
+  int top_k;                 // keep the k most probable tokens; 0 = all
+  float top_p;               // keep the smallest set whose probabilities reach this; 0 or 1 = all
+  float min_p;               // drop tokens less probable than min_p times the best; 0 = none
+  float repetition_penalty;  // > 1 divides positive and multiplies negative logits of the last
+                             // `penalty_window` tokens; 0 or 1 = off
+  size_t penalty_window;     // 0 = 64
+  uint64_t seed;             // the same seed gives the same text on every machine
+} hob_sampler_options;
+
+// Sets how this session samples and restarts its random generator. Without it: greedy.
+HOB_API hob_status hob_session_sampler(hob_session* session, const hob_sampler_options* options);
+
+// Chooses the next token from the last logits. It is not appended: pass it to hob_session_eval.
+HOB_API hob_status hob_session_sample(hob_session* session, int32_t* token);
+
+// The text of a token that goes out next, held back until its UTF-8 characters are whole, so what
+// comes out is always valid UTF-8. *text lives until the session's next call. token = -1 ends the
+// text: what is left comes out, a broken character as U+FFFD.
+HOB_API hob_status hob_session_text(hob_session* session, int32_t token, const char** text,
+                                    size_t* bytes);
+
+// ---------------------------------------------------------------- files
+
+typedef struct hob_quantize_options {
+  size_t struct_size;
+  const hob_threads* threads;
+  int (*progress)(void* context, float done);  // as in hob_model_options
+  void* progress_context;
+  // Called once for every tensor: its name, the format it had and the one it gets (equal if it is
+  // copied as it is). May be NULL.
+  void (*tensor)(void* context, const char* name, const char* from, const char* to);
+  void* tensor_context;
+} hob_quantize_options;
+
+// Writes the model `in_path` to `out_path` with its matrices encoded in `format`; vectors, and
+// matrices whose rows do not fit the format's blocks, stay as they are. Byte layout: GGUF's.
+HOB_API hob_status hob_quantize_file(const char* in_path, const char* out_path, hob_format format,
+                                     const hob_quantize_options* options);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // HOB_MODEL_H_

@@ -1,0 +1,601 @@
+// The C functions of hob.h: validate, then hand over. From hob_matmul the path goes on to matmul.cc
+// (activations, panels), matmul-inl.h (loops) and tile-inl.h (registers).
+// Tested by tests/kernel_c_api_test.cc and, from C, by tests/c_api_test.c.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+
+#include "hob/hob.h"
+#include "kernels/attention.h"
+#include "kernels/formats.h"
+#include "kernels/matmul.h"
+#include "kernels/rows.h"
+#include "kernels/status.h"
+#include "kernels/targets.h"
+
+namespace hob {
+namespace {
+
+thread_local char last_message[512] = "";
+
+}  // namespace
+
+hob_status SetError(hob_status status, const char* format, ...) {
+  va_list args;
+  va_start(args, format);
+  std::vsnprintf(last_message, sizeof(last_message), format, args);
+  va_end(args);
+  return status;
+}
+
+namespace {
+
+// ---------------------------------------------------------------- checks
+// Each returns HOB_OK or an error whose message names the argument. RETURN_IF_ERROR is the only
+// macro: it spells `if (const hob_status s = ...; s != HOB_OK) return s;`.
+#define RETURN_IF_ERROR(call) \
+  if (const hob_status status_ = (call); status_ != HOB_OK) return status_
+
+hob_status CheckPointer(const void* pointer, const char* name) {
+  return pointer != nullptr ? HOB_OK : SetError(HOB_ERROR_ARGUMENT, "%s is NULL", name);
+}
+
+hob_status CheckAlignment(const void* pointer, const char* name) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  if (address % 64 == 0) return HOB_OK;
+  return SetError(HOB_ERROR_ARGUMENT, "%s is not 64-byte aligned (address mod 64 = %u)", name,
+                  static_cast<unsigned>(address % 64));
+}
+
+// The first version of every struct is what this file knows; a caller with a newer, larger one is
+// fine, a smaller one is a mistake.
+hob_status CheckStruct(const void* pointer, const char* name, size_t expected) {
+  RETURN_IF_ERROR(CheckPointer(pointer, name));
+  size_t size;
+  std::memcpy(&size, pointer, sizeof(size));
+  if (size >= expected) return HOB_OK;
+  return SetError(HOB_ERROR_ARGUMENT, "%s->struct_size is %zu, expected sizeof = %zu", name, size,
+                  expected);
+}
+
+hob_status CheckPositive(size_t value, const char* name) {
+  return value > 0 ? HOB_OK : SetError(HOB_ERROR_SHAPE, "%s is 0", name);
+}
+
+// a * b * element_bytes must fit in memory's address range.
+hob_status CheckProduct(size_t a, size_t b, const char* what) {
+  constexpr size_t kMax = std::numeric_limits<ptrdiff_t>::max() / 64;
+  if (b == 0 || a <= kMax / b) return HOB_OK;
+  return SetError(HOB_ERROR_SHAPE, "%s is too large: %zu x %zu", what, a, b);
+}
+
+hob_status CheckTarget() {
+  if (ActiveTarget() >= 0) return HOB_OK;
+  return SetError(HOB_ERROR_TARGET, "HOB_TARGET is not a target of this build; it has: %s",
+                  KnownTargetNames());
+}
+
+hob_status CheckFormat(hob_format id, const Format** format) {
+  *format = FindFormat(id);
+  if (*format != nullptr) return HOB_OK;
+  return SetError(HOB_ERROR_FORMAT, "format %d is not one that hob knows", static_cast<int>(id));
+}
+
+hob_status CheckWeight(hob_format id, size_t n, size_t k, const Format** format) {
+  RETURN_IF_ERROR(CheckFormat(id, format));
+  RETURN_IF_ERROR(CheckPositive(n, "n"));
+  RETURN_IF_ERROR(CheckPositive(k, "k"));
+  if (k % (*format)->block_values != 0) {
+    return SetError(HOB_ERROR_SHAPE, "k = %zu is not a multiple of %s's block of %zu", k,
+                    (*format)->name, (*format)->block_values);
+  }
+  return CheckProduct(n, k, "n x k");
+}
+
+hob_status CheckThreads(const hob_threads* threads) {
+  if (threads == nullptr) return HOB_OK;
+  RETURN_IF_ERROR(CheckStruct(threads, "threads", sizeof(hob_threads)));
+  if (threads->parallel_for == nullptr) {
+    return SetError(HOB_ERROR_ARGUMENT, "threads->parallel_for is NULL");
+  }
+  return threads->count > 0 ? HOB_OK : SetError(HOB_ERROR_ARGUMENT, "threads->count is 0");
+}
+
+hob_status CheckStride(size_t* stride, size_t width, const char* name) {
+  if (*stride == 0) *stride = width;
+  if (*stride >= width) return HOB_OK;
+  return SetError(HOB_ERROR_SHAPE, "%s = %zu is less than the row's %zu", name, *stride, width);
+}
+
+hob_status CheckWorkspace(const void* workspace, size_t bytes, size_t needed) {
+  if (needed == 0) return HOB_OK;
+  if (bytes < needed) {
+    return SetError(HOB_ERROR_ARGUMENT, "workspace_bytes is %zu, %zu are needed", bytes, needed);
+  }
+  RETURN_IF_ERROR(CheckPointer(workspace, "workspace"));
+  return CheckAlignment(workspace, "workspace");
+}
+
+// ---------------------------------------------------------------- threads
+
+// Splits [0, n) into at most `parts` ranges and runs body(begin, end, part) for each, over the
+// threads. Ranges depend on n and the number of threads only; bits never do.
+template <class Body>
+void ParallelRanges(const hob_threads* threads, size_t n, const Body& body) {
+  const size_t parts = threads == nullptr ? 1 : std::min(n, threads->count);
+  if (parts <= 1) {
+    if (n > 0) body(0, n, 0);
+    return;
+  }
+  struct Job {
+    const Body& body;
+    size_t n, parts;
+  } job = {body, n, parts};
+  threads->parallel_for(
+      threads->context, parts,
+      [](void* argument, size_t part) {
+        const Job& j = *static_cast<const Job*>(argument);
+        j.body(j.n * part / j.parts, j.n * (part + 1) / j.parts, part);
+      },
+      &job);
+}
+
+size_t Panels(size_t n) { return (n + kPanel - 1) / kPanel; }
+
+// ---------------------------------------------------------------- matmul and attention
+
+struct Matmul {
+  const Format* format = nullptr;
+  MatmulTask task;
+  size_t workspace;
+};
+
+hob_status PlanMatmul(const hob_matmul_args* args, Matmul* plan) {
+  RETURN_IF_ERROR(CheckStruct(args, "args", sizeof(hob_matmul_args)));
+  RETURN_IF_ERROR(CheckWeight(args->format, args->n, args->k, &plan->format));
+  RETURN_IF_ERROR(CheckPositive(args->m, "m"));
+  RETURN_IF_ERROR(CheckProduct(args->m, args->k, "m x k"));
+  RETURN_IF_ERROR(CheckProduct(args->m, args->n, "m x n"));
+  plan->task = {args->m,   args->n,          args->k,    static_cast<const uint8_t*>(args->packed),
+                args->act, args->act_stride, args->bias, nullptr,
+                args->out, args->out_stride};
+  plan->workspace = ActivationBytes(plan->format->act, args->m, args->k);
+  RETURN_IF_ERROR(CheckStride(&plan->task.act_stride, args->k, "act_stride"));
+  return CheckStride(&plan->task.out_stride, args->n, "out_stride");
+}
+
+hob_status CheckCache(const hob_cache* cache, bool with_memory, CacheView* view) {
+  RETURN_IF_ERROR(CheckStruct(cache, "cache", sizeof(hob_cache)));
+  if (cache->type != HOB_CACHE_F32 && cache->type != HOB_CACHE_BF16) {
+    return SetError(HOB_ERROR_ARGUMENT, "cache->type is %d, expected HOB_CACHE_F32 or _BF16",
+                    static_cast<int>(cache->type));
+  }
+  RETURN_IF_ERROR(CheckPositive(cache->n_kv_heads, "cache->n_kv_heads"));
+  RETURN_IF_ERROR(CheckPositive(cache->head_dim, "cache->head_dim"));
+  RETURN_IF_ERROR(CheckPositive(cache->capacity, "cache->capacity"));
+  RETURN_IF_ERROR(CheckProduct(cache->n_kv_heads, cache->head_dim, "n_kv_heads x head_dim"));
+  RETURN_IF_ERROR(CheckProduct(cache->n_kv_heads * cache->head_dim, cache->capacity, "the cache"));
+  if (with_memory) {
+    RETURN_IF_ERROR(CheckPointer(cache->keys, "cache->keys"));
+    RETURN_IF_ERROR(CheckPointer(cache->values, "cache->values"));
+    RETURN_IF_ERROR(CheckAlignment(cache->keys, "cache->keys"));
+    RETURN_IF_ERROR(CheckAlignment(cache->values, "cache->values"));
+  }
+  *view = {cache->type,     cache->n_kv_heads, cache->head_dim,
+           cache->capacity, cache->keys,       cache->values};
+  return HOB_OK;
+}
+
+hob_status CheckTokens(const CacheView& cache, size_t pos, size_t m) {
+  if (m <= cache.capacity && pos <= cache.capacity - m) return HOB_OK;
+  return SetError(HOB_ERROR_SHAPE, "pos + m = %zu + %zu tokens exceed the cache's capacity of %zu",
+                  pos, m, cache.capacity);
+}
+
+hob_status PlanAttention(const hob_attention_args* args, bool with_memory, AttentionTask* task) {
+  RETURN_IF_ERROR(CheckStruct(args, "args", sizeof(hob_attention_args)));
+  RETURN_IF_ERROR(CheckCache(args->cache, with_memory, &task->cache));
+  RETURN_IF_ERROR(CheckPositive(args->m, "m"));
+  RETURN_IF_ERROR(CheckPositive(args->n_heads, "n_heads"));
+  if (args->n_heads % task->cache.n_kv_heads != 0) {
+    return SetError(HOB_ERROR_SHAPE, "n_heads = %zu is not a multiple of n_kv_heads = %zu",
+                    args->n_heads, task->cache.n_kv_heads);
+  }
+  RETURN_IF_ERROR(CheckTokens(task->cache, args->pos, args->m));
+  task->m = args->m;
+  task->n_heads = args->n_heads;
+  task->pos = args->pos;
+  task->scale = args->scale != 0.0f ? args->scale
+                                    : 1.0f / std::sqrt(static_cast<float>(task->cache.head_dim));
+  task->q = args->q;
+  task->out = args->out;
+  return HOB_OK;
+}
+
+hob_status CheckRows(const void* x, const void* out, size_t m, size_t n) {
+  RETURN_IF_ERROR(CheckTarget());
+  RETURN_IF_ERROR(CheckPointer(x, "x"));
+  RETURN_IF_ERROR(CheckPointer(out, "out"));
+  RETURN_IF_ERROR(CheckPositive(n, "n"));
+  return CheckProduct(m, n, "m x n");
+}
+
+}  // namespace
+}  // namespace hob
+
+using namespace hob;  // NOLINT: this file is the C side of namespace hob
+
+// ---------------------------------------------------------------- status, targets, formats
+
+const char* hob_status_name(hob_status status) {
+  switch (status) {
+    case HOB_OK:
+      return "HOB_OK";
+    case HOB_ERROR_ARGUMENT:
+      return "HOB_ERROR_ARGUMENT";
+    case HOB_ERROR_SHAPE:
+      return "HOB_ERROR_SHAPE";
+    case HOB_ERROR_FORMAT:
+      return "HOB_ERROR_FORMAT";
+    case HOB_ERROR_TARGET:
+      return "HOB_ERROR_TARGET";
+    case HOB_ERROR_MEMORY:
+      return "HOB_ERROR_MEMORY";
+    case HOB_ERROR_IO:
+      return "HOB_ERROR_IO";
+    case HOB_ERROR_FILE:
+      return "HOB_ERROR_FILE";
+    case HOB_ERROR_UNSUPPORTED:
+      return "HOB_ERROR_UNSUPPORTED";
+    case HOB_ERROR_CANCELLED:
+      return "HOB_ERROR_CANCELLED";
+    case HOB_ERROR_INTERNAL:
+      return "HOB_ERROR_INTERNAL";
+  }
+  return "unknown hob_status";
+}
+
+const char* hob_status_message(void) { return last_message; }
+
+#define HOB_STRING_(x) #x
+#define HOB_STRING(x) HOB_STRING_(x)
+const char* hob_version(void) {
+  return HOB_STRING(HOB_VERSION_MAJOR) "." HOB_STRING(HOB_VERSION_MINOR) "." HOB_STRING(
+      HOB_VERSION_PATCH);
+}
+
+size_t hob_targets(const char** names, size_t capacity) {
+  const auto& targets = SupportedTargets();
+  for (size_t i = 0; names != nullptr && i < std::min(capacity, targets.size()); ++i) {
+    names[i] = TargetName(targets[i]);
+  }
+  return targets.size();
+}
+
+const char* hob_target(void) {
+  const Target target = ActiveTarget();
+  return target >= 0 ? TargetName(target) : nullptr;
+}
+
+hob_status hob_target_set(const char* name) {
+  if (CapTarget(name)) return HOB_OK;
+  return SetError(HOB_ERROR_TARGET, "target '%s' is not one of this build's: %s", name,
+                  KnownTargetNames());
+}
+
+hob_status hob_format_describe(hob_format id, hob_format_info* info) {
+  const Format* format = nullptr;
+  RETURN_IF_ERROR(CheckStruct(info, "info", sizeof(hob_format_info)));
+  RETURN_IF_ERROR(CheckFormat(id, &format));
+  info->name = format->name;
+  info->block_values = format->block_values;
+  info->block_bytes = format->block_bytes;
+  return HOB_OK;
+}
+
+size_t hob_formats(hob_format* formats, size_t capacity) {
+  const auto all = Formats();
+  for (size_t i = 0; formats != nullptr && i < std::min(capacity, all.size()); ++i) {
+    formats[i] = all[i]->id;
+  }
+  return all.size();
+}
+
+hob_status hob_format_from_name(const char* name, hob_format* id) {
+  RETURN_IF_ERROR(CheckPointer(name, "name"));
+  RETURN_IF_ERROR(CheckPointer(id, "format"));
+  char known[256] = "";
+  for (const Format* format : Formats()) {
+    size_t i = 0;
+    while (format->name[i] != '\0' &&
+           (name[i] == format->name[i] ||
+            (name[i] >= 'A' && name[i] <= 'Z' && name[i] - 'A' + 'a' == format->name[i]))) {
+      ++i;
+    }
+    if (format->name[i] == '\0' && name[i] == '\0') {
+      *id = format->id;
+      return HOB_OK;
+    }
+    const size_t used = std::strlen(known);
+    std::snprintf(known + used, sizeof(known) - used, " %s", format->name);
+  }
+  return SetError(HOB_ERROR_FORMAT, "format '%s' is unknown; there are:%s", name, known);
+}
+
+hob_status hob_quantize_rows(hob_format id, const float* src, size_t rows, size_t k, void* dst,
+                             const hob_threads* threads) {
+  const Format* format = nullptr;
+  if (rows == 0) return HOB_OK;
+  RETURN_IF_ERROR(CheckWeight(id, rows, k, &format));
+  RETURN_IF_ERROR(CheckPointer(src, "src"));
+  RETURN_IF_ERROR(CheckPointer(dst, "dst"));
+  RETURN_IF_ERROR(CheckThreads(threads));
+  ParallelRanges(threads, rows, [=](size_t begin, size_t end, size_t) {
+    for (size_t i = begin; i < end; ++i) {
+      format->encode(src + i * k, k, static_cast<uint8_t*>(dst) + i * format->row_bytes(k));
+    }
+  });
+  return HOB_OK;
+}
+
+hob_status hob_dequantize_rows(hob_format id, const void* src, size_t rows, size_t k, float* dst,
+                               const hob_threads* threads) {
+  const Format* format = nullptr;
+  if (rows == 0) return HOB_OK;
+  RETURN_IF_ERROR(CheckTarget());
+  RETURN_IF_ERROR(CheckWeight(id, rows, k, &format));
+  RETURN_IF_ERROR(CheckPointer(src, "src"));
+  RETURN_IF_ERROR(CheckPointer(dst, "dst"));
+  RETURN_IF_ERROR(CheckThreads(threads));
+  const auto dequantize = format->kernels(ActiveTarget()).dequantize;
+  ParallelRanges(threads, rows, [=](size_t begin, size_t end, size_t) {
+    for (size_t i = begin; i < end; ++i) {
+      dequantize(static_cast<const uint8_t*>(src) + i * format->row_bytes(k), k, dst + i * k);
+    }
+  });
+  return HOB_OK;
+}
+
+// ---------------------------------------------------------------- packed weights
+
+const char* hob_packed_layout(void) { return "hob-panel-1"; }
+
+hob_status hob_packed_bytes(hob_format id, size_t n, size_t k, size_t* bytes) {
+  const Format* format = nullptr;
+  RETURN_IF_ERROR(CheckPointer(bytes, "bytes"));
+  RETURN_IF_ERROR(CheckWeight(id, n, k, &format));
+  *bytes = format->packed_bytes(n, k);
+  return HOB_OK;
+}
+
+hob_status hob_pack(hob_format id, const void* rows, size_t n, size_t k, size_t n_begin,
+                    size_t n_end, void* packed) {
+  const Format* format = nullptr;
+  RETURN_IF_ERROR(CheckWeight(id, n, k, &format));
+  RETURN_IF_ERROR(CheckPointer(rows, "rows"));
+  RETURN_IF_ERROR(CheckPointer(packed, "packed"));
+  RETURN_IF_ERROR(CheckAlignment(packed, "packed"));
+  if (n_begin > n_end || n_end > n || n_begin % kPanel != 0 ||
+      (n_end % kPanel != 0 && n_end != n)) {
+    return SetError(HOB_ERROR_SHAPE,
+                    "rows [%zu, %zu) of %zu: expected multiples of %zu, or n at the end", n_begin,
+                    n_end, n, kPanel);
+  }
+  PackRows(*format, static_cast<const uint8_t*>(rows), n, k, n_begin, n_end,
+           static_cast<uint8_t*>(packed));
+  return HOB_OK;
+}
+
+hob_status hob_embed(hob_format id, const void* packed, size_t n, size_t k, const int32_t* ids,
+                     size_t m, float* out, size_t out_stride) {
+  const Format* format = nullptr;
+  RETURN_IF_ERROR(CheckWeight(id, n, k, &format));
+  RETURN_IF_ERROR(CheckPointer(packed, "packed"));
+  RETURN_IF_ERROR(CheckPointer(ids, "ids"));
+  RETURN_IF_ERROR(CheckPointer(out, "out"));
+  RETURN_IF_ERROR(CheckStride(&out_stride, k, "out_stride"));
+  for (size_t i = 0; i < m; ++i) {
+    if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= n) {
+      return SetError(HOB_ERROR_ARGUMENT, "ids[%zu] = %d is not in [0, %zu)", i,
+                      static_cast<int>(ids[i]), n);
+    }
+  }
+  const size_t panel_bytes = format->panel_bytes(k);
+  for (size_t i = 0; i < m; ++i) {
+    const auto row = static_cast<size_t>(ids[i]);
+    format->unpack(static_cast<const uint8_t*>(packed) + row / kPanel * panel_bytes, row % kPanel,
+                   k, out + i * out_stride);
+  }
+  return HOB_OK;
+}
+
+// ---------------------------------------------------------------- matmul
+
+hob_status hob_matmul_workspace(const hob_matmul_args* args, size_t* bytes) {
+  Matmul plan = {};
+  RETURN_IF_ERROR(CheckPointer(bytes, "bytes"));
+  RETURN_IF_ERROR(PlanMatmul(args, &plan));
+  *bytes = plan.workspace;
+  return HOB_OK;
+}
+
+hob_status hob_matmul(const hob_matmul_args* args, void* workspace, size_t workspace_bytes,
+                      const hob_threads* threads) {
+  Matmul plan = {};
+  RETURN_IF_ERROR(CheckTarget());
+  RETURN_IF_ERROR(PlanMatmul(args, &plan));
+  RETURN_IF_ERROR(CheckPointer(args->act, "args->act"));
+  RETURN_IF_ERROR(CheckPointer(args->packed, "args->packed"));
+  RETURN_IF_ERROR(CheckAlignment(args->packed, "args->packed"));
+  RETURN_IF_ERROR(CheckPointer(args->out, "args->out"));
+  RETURN_IF_ERROR(CheckWorkspace(workspace, workspace_bytes, plan.workspace));
+  RETURN_IF_ERROR(CheckThreads(threads));
+  const Format& format = *plan.format;
+  MatmulTask& task = plan.task;
+  if (plan.workspace > 0) {
+    ParallelRanges(threads, task.m, [&](size_t begin, size_t end, size_t) {
+      PrepareActivations(format.act, args->act, task.act_stride, task.m, task.k, begin, end,
+                         workspace);
+    });
+    task.act = workspace;
+  }
+  ParallelRanges(threads, Panels(task.n),
+                 [&](size_t begin, size_t end, size_t) { MatmulPanels(format, task, begin, end); });
+  return HOB_OK;
+}
+
+// ---------------------------------------------------------------- attention
+
+hob_status hob_cache_bytes(const hob_cache* cache, size_t* bytes) {
+  CacheView view = {};
+  RETURN_IF_ERROR(CheckPointer(bytes, "bytes"));
+  RETURN_IF_ERROR(CheckCache(cache, false, &view));
+  *bytes = CacheBytes(view.type, view.n_kv_heads, view.head_dim, view.capacity);
+  return HOB_OK;
+}
+
+hob_status hob_cache_append(const hob_cache* cache, size_t pos, size_t m, const float* k,
+                            const float* v) {
+  CacheView view = {};
+  RETURN_IF_ERROR(CheckTarget());
+  RETURN_IF_ERROR(CheckCache(cache, true, &view));
+  RETURN_IF_ERROR(CheckTokens(view, pos, m));
+  RETURN_IF_ERROR(CheckPointer(k, "k"));
+  RETURN_IF_ERROR(CheckPointer(v, "v"));
+  Attention().append(view, pos, m, k, v, view.n_kv_heads * view.head_dim);
+  return HOB_OK;
+}
+
+hob_status hob_attention_workspace(const hob_attention_args* args, const hob_threads* threads,
+                                   size_t* bytes) {
+  AttentionTask task = {};
+  RETURN_IF_ERROR(CheckPointer(bytes, "bytes"));
+  RETURN_IF_ERROR(PlanAttention(args, false, &task));
+  RETURN_IF_ERROR(CheckThreads(threads));
+  *bytes = AttentionWorkspace(task.cache.head_dim) * (threads == nullptr ? 1 : threads->count);
+  return HOB_OK;
+}
+
+hob_status hob_attention(const hob_attention_args* args, void* workspace, size_t workspace_bytes,
+                         const hob_threads* threads) {
+  AttentionTask task = {};
+  size_t needed;
+  RETURN_IF_ERROR(CheckTarget());
+  RETURN_IF_ERROR(PlanAttention(args, true, &task));
+  RETURN_IF_ERROR(CheckPointer(args->q, "args->q"));
+  RETURN_IF_ERROR(CheckPointer(args->out, "args->out"));
+  RETURN_IF_ERROR(hob_attention_workspace(args, threads, &needed));
+  RETURN_IF_ERROR(CheckWorkspace(workspace, workspace_bytes, needed));
+  const size_t one = AttentionWorkspace(task.cache.head_dim);
+  ParallelRanges(threads, AttentionUnits(task), [&](size_t begin, size_t end, size_t part) {
+    for (size_t unit = begin; unit < end; ++unit) {
+      AttentionUnit(task, unit, static_cast<uint8_t*>(workspace) + part * one);
+    }
+  });
+  return HOB_OK;
+}
+
+// ---------------------------------------------------------------- rows
+
+hob_status hob_rms_norm(const float* x, const float* weight, float eps, size_t m, size_t n,
+                        float* out) {
+  RETURN_IF_ERROR(CheckRows(x, out, m, n));
+  RETURN_IF_ERROR(CheckPointer(weight, "weight"));
+  for (size_t i = 0; i < m; ++i) Rows().rms_norm(x + i * n, weight, eps, n, out + i * n);
+  return HOB_OK;
+}
+
+hob_status hob_rope_table(size_t first, size_t count, size_t n_rot, double base, double freq_scale,
+                          const float* factors, float* table) {
+  RETURN_IF_ERROR(CheckPointer(table, "table"));
+  if (n_rot == 0 || n_rot % 2 != 0) {
+    return SetError(HOB_ERROR_SHAPE, "n_rot = %zu is not a positive even number", n_rot);
+  }
+  if (!(base >= 1.0 && base <= 1e30)) {
+    return SetError(HOB_ERROR_ARGUMENT, "base = %g is not in [1, 1e30]", base);
+  }
+  double least_factor = 1.0;
+  for (size_t i = 0; factors != nullptr && i < n_rot / 2; ++i) {
+    if (!(factors[i] > 0.0f && factors[i] <= 1e30f)) {
+      return SetError(HOB_ERROR_ARGUMENT, "factors[%zu] = %g is not in (0, 1e30]", i,
+                      static_cast<double>(factors[i]));
+    }
+    least_factor = std::min(least_factor, static_cast<double>(factors[i]));
+  }
+  // The reduction of the angle is exact below this many quarter turns.
+  const double angle = static_cast<double>(first) + static_cast<double>(count);
+  if (!(freq_scale > 0.0 && angle * freq_scale / least_factor < 1.6e6)) {
+    return SetError(HOB_ERROR_ARGUMENT,
+                    "positions up to %.0f times freq_scale %g over the least factor %g: expected "
+                    "angles in (0, 1.6e6)",
+                    angle, freq_scale, least_factor);
+  }
+  RopeTable(first, count, n_rot, base, freq_scale, factors, table);
+  return HOB_OK;
+}
+
+hob_status hob_rope(hob_rope_style style, const float* table, size_t m, size_t n_heads,
+                    size_t head_dim, size_t n_rot, float* x) {
+  RETURN_IF_ERROR(CheckRows(table, x, m, head_dim));
+  if (style != HOB_ROPE_INTERLEAVED && style != HOB_ROPE_HALVES) {
+    return SetError(HOB_ERROR_ARGUMENT, "style is %d, expected HOB_ROPE_INTERLEAVED or _HALVES",
+                    static_cast<int>(style));
+  }
+  if (n_rot % 2 != 0 || n_rot > head_dim) {
+    return SetError(HOB_ERROR_SHAPE, "n_rot = %zu: expected an even number up to head_dim = %zu",
+                    n_rot, head_dim);
+  }
+  for (size_t i = 0; i < m; ++i) {
+    Rows().rope(style, table + i * n_rot, n_heads, head_dim, n_rot, x + i * n_heads * head_dim);
+  }
+  return HOB_OK;
+}
+
+hob_status hob_softmax(const float* x, size_t m, size_t n, float* out) {
+  RETURN_IF_ERROR(CheckRows(x, out, m, n));
+  for (size_t i = 0; i < m; ++i) Rows().softmax(x + i * n, n, out + i * n);
+  return HOB_OK;
+}
+
+hob_status hob_silu_mul(const float* gate, const float* up, size_t count, float* out) {
+  RETURN_IF_ERROR(CheckTarget());
+  RETURN_IF_ERROR(CheckPointer(gate, "gate"));
+  RETURN_IF_ERROR(CheckPointer(up, "up"));
+  RETURN_IF_ERROR(CheckPointer(out, "out"));
+  Rows().silu_mul(gate, up, count, out);
+  return HOB_OK;
+}
+
+hob_status hob_add(const float* a, const float* b, size_t count, float* out) {
+  RETURN_IF_ERROR(CheckTarget());
+  RETURN_IF_ERROR(CheckPointer(a, "a"));
+  RETURN_IF_ERROR(CheckPointer(b, "b"));
+  RETURN_IF_ERROR(CheckPointer(out, "out"));
+  Rows().add(a, b, count, out);
+  return HOB_OK;
+}
+
+hob_status hob_argmax(const float* x, size_t m, size_t n, int32_t* index) {
+  RETURN_IF_ERROR(CheckRows(x, index, m, n));
+  for (size_t i = 0; i < m; ++i) index[i] = static_cast<int32_t>(Rows().argmax(x + i * n, n));
+  return HOB_OK;
+}
+
+hob_status hob_quantize_activations(const float* x, size_t m, size_t k, int8_t* codes,
+                                    float* scales) {
+  RETURN_IF_ERROR(CheckRows(x, codes, m, k));
+  RETURN_IF_ERROR(CheckPointer(scales, "scales"));
+  if (k % kBlock != 0) {
+    return SetError(HOB_ERROR_SHAPE, "k = %zu is not a multiple of %zu", k, kBlock);
+  }
+  const size_t blocks = k / kBlock;
+  for (size_t i = 0; i < m * blocks; ++i) {
+    int32_t sum;
+    Rows().quantize_q8(x + i * kBlock, 1, kBlock, codes + i * kBlock, 1, scales + i, &sum);
+  }
+  return HOB_OK;
+}

@@ -1,0 +1,47 @@
+// The constants of hob's exponential functions, shared by reference.cc and math-inl.h. They are
+// part of the numerical contract (docs/numerics.md): changing a digit changes results.
+//
+// Polynomials: minimax fits of the relative error, coefficients rounded to f32.
+#ifndef HOB_KERNELS_EXP_CONSTANTS_H_
+#define HOB_KERNELS_EXP_CONSTANTS_H_
+
+#include <cstdint>
+
+namespace hob {
+
+// Adding and subtracting 1.5 * 2^23 rounds |x| < 2^22 to the nearest even integer, and the integer
+// stands in the low bits of the sum: bits(x + kRound) - kRoundBits.
+inline constexpr float kRound = 0x1.8p23f;
+inline constexpr int32_t kRoundBits = 0x4B400000;
+
+inline constexpr float kLog2E = 0x1.715476p+0f;
+
+// ln 2 in two parts: x - n * kLn2Hi is exact with fma for the n that occur.
+inline constexpr float kLn2Hi = 0x1.62e430p-1f;
+inline constexpr float kLn2Lo = -0x1.05c610p-29f;
+
+// Outside of these e^x is 0 (below half the least subnormal) or infinity; clamping keeps 2^n in two
+// factors that are both normal.
+inline constexpr float kExpMin = -104.0f;
+inline constexpr float kExpMax = 89.0f;
+
+// e^r = 1 + r + r^2 (c2 + r (c3 + ...)) on |r| <= ln(2) / 2; relative error of the fit 3.1e-9.
+inline constexpr float kExpC2 = 0x1.fffffcp-2f;
+inline constexpr float kExpC3 = 0x1.555492p-3f;
+inline constexpr float kExpC4 = 0x1.5558f2p-5f;
+inline constexpr float kExpC5 = 0x1.1239d4p-7f;
+inline constexpr float kExpC6 = 0x1.6a244ap-10f;
+
+// 2^f = 1 + f (c1 + f (c2 + ...)) on |f| <= 1/2; relative error of the fit 9.1e-8.
+inline constexpr float kExp2C1 = 0x1.62e42ap-1f;
+inline constexpr float kExp2C2 = 0x1.ebf9bcp-3f;
+inline constexpr float kExp2C3 = 0x1.c6b752p-5f;
+inline constexpr float kExp2C4 = 0x1.3cea88p-7f;
+inline constexpr float kExp2C5 = 0x1.5bba0ep-10f;
+
+// Attention drops weights below this power of two of the largest one's.
+inline constexpr float kExp2Min = -64.0f;
+
+}  // namespace hob
+
+#endif  // HOB_KERNELS_EXP_CONSTANTS_H_

@@ -1,0 +1,364 @@
+// The definitions. Read them beside docs/numerics.md.
+
+#include "kernels/reference.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/exp_constants.h"
+#include "kernels/matmul.h"
+
+namespace hob::reference {
+namespace {
+
+constexpr float kInfinity = HUGE_VALF;
+
+// The magnitude's bits; as integers they order like the floats, infinity and NaN above all.
+uint32_t MagnitudeBits(float x) { return std::bit_cast<uint32_t>(x) & 0x7FFFFFFF; }
+
+// 2^n for -126 <= n <= 127.
+float PowerOf2(int32_t n) { return std::bit_cast<float>(static_cast<uint32_t>(n + 127) << 23); }
+
+// x rounded to the nearest even integer, and that integer in *n.
+float Round(float x, int32_t* n) {
+  const float shifted = x + kRound;
+  *n = static_cast<int32_t>(std::bit_cast<uint32_t>(shifted) - static_cast<uint32_t>(kRoundBits));
+  return shifted - kRound;
+}
+
+float MaxOf(const float* x, size_t n) {
+  float max = -kInfinity;
+  for (size_t i = 0; i < n; ++i) max = x[i] > max ? x[i] : max;
+  return max;
+}
+
+}  // namespace
+
+float Exp(float x) {
+  if (x != x) return x;
+  x = x < kExpMin ? kExpMin : x;
+  x = x > kExpMax ? kExpMax : x;
+  int32_t bits;
+  const float n = Round(x * kLog2E, &bits);
+  float r = std::fma(-n, kLn2Hi, x);
+  r = std::fma(-n, kLn2Lo, r);
+  float p = kExpC6;
+  for (const float c : {kExpC5, kExpC4, kExpC3, kExpC2, 1.0f, 1.0f}) p = std::fma(p, r, c);
+  // 2^n in two factors: n reaches -150 and 128, beyond one normal power.
+  const int32_t half = bits >> 1;
+  return p * PowerOf2(half) * PowerOf2(bits - half);
+}
+
+float Exp2NonPositive(float x) {
+  if (x != x) return x;
+  if (x < kExp2Min) return 0.0f;
+  int32_t n;
+  const float f = x - Round(x, &n);
+  float p = kExp2C5;
+  for (const float c : {kExp2C4, kExp2C3, kExp2C2, kExp2C1, 1.0f}) p = std::fma(p, f, c);
+  return p * PowerOf2(n);
+}
+
+float RoundToBF16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x), magnitude = MagnitudeBits(x);
+  if (magnitude > 0x7F800000) return std::bit_cast<float>(0x7FC00000);
+  if (magnitude < 0x00800000) return std::bit_cast<float>(bits & 0x80000000);
+  return std::bit_cast<float>((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000);
+}
+
+float BF16Step(float w, float x, float acc) {
+  constexpr float kLeastNormal = 0x1p-126f;
+  if (std::fabs(acc) < kLeastNormal) acc = std::copysign(0.0f, acc);
+  const float result = std::fma(w, x, acc);
+  if (!(std::fabs(result) <= kLeastNormal)) return result;
+  // Near the border: is the sum tiny once rounded to 24 bits? Scaled by 2^32 nothing that matters
+  // is subnormal (w may overflow only if the product is far from tiny).
+  const float scaled = std::fma(w * 0x1p32f, x, acc * 0x1p32f);
+  return std::fabs(scaled) < 0x1p-94f ? std::copysign(0.0f, scaled) : result;
+}
+
+float SumOf16(const float* partial) {
+  float s[16];
+  std::copy(partial, partial + 16, s);
+  for (size_t half = 8; half > 0; half /= 2) {
+    for (size_t i = 0; i < half; ++i) s[i] = s[i] + s[i + half];
+  }
+  return s[0];
+}
+
+float Q8Scale(uint32_t amax_bits, float* inverse) {
+  *inverse = 0.0f;
+  if (amax_bits >= 0x7F800000) return std::bit_cast<float>(0x7FC00000);  // NaN: never hidden
+  const float amax = std::bit_cast<float>(amax_bits);
+  if (amax == 0.0f || 127.0f / amax == kInfinity) return 0.0f;
+  *inverse = 127.0f / amax;
+  return amax / 127.0f;
+}
+
+void RmsNorm(const float* x, const float* weight, float eps, size_t n, float* out) {
+  float partial[16] = {};
+  for (size_t j = 0; j < n; ++j) partial[j % 16] = std::fma(x[j], x[j], partial[j % 16]);
+  const float mean = SumOf16(partial) / static_cast<float>(n);
+  const float inverse = 1.0f / std::sqrt(mean + eps);
+  for (size_t j = 0; j < n; ++j) out[j] = x[j] * inverse * weight[j];
+}
+
+void RotatePairs(const float* table, size_t pairs, size_t stride, float* a, float* b) {
+  for (size_t i = 0; i < pairs; ++i) {
+    const float c = table[2 * i], s = table[2 * i + 1];
+    const float x = a[i * stride], y = b[i * stride];
+    a[i * stride] = std::fma(x, c, -(y * s));
+    b[i * stride] = std::fma(y, c, x * s);
+  }
+}
+
+void Rope(hob_rope_style style, const float* table, size_t n_heads, size_t head_dim, size_t n_rot,
+          float* x) {
+  for (size_t h = 0; h < n_heads; ++h, x += head_dim) {
+    if (style == HOB_ROPE_HALVES) {
+      RotatePairs(table, n_rot / 2, 1, x, x + n_rot / 2);
+    } else {
+      RotatePairs(table, n_rot / 2, 2, x, x + 1);
+    }
+  }
+}
+
+void Softmax(const float* x, size_t n, float* out) {
+  const float max = MaxOf(x, n);
+  const float shift = max == -kInfinity ? 0.0f : max;
+  float partial[16] = {};
+  for (size_t j = 0; j < n; ++j) {
+    out[j] = Exp(x[j] - shift);
+    partial[j % 16] = partial[j % 16] + out[j];
+  }
+  const float sum = SumOf16(partial);
+  const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+  for (size_t j = 0; j < n; ++j) out[j] = out[j] * inverse;
+}
+
+void SiluMul(const float* gate, const float* up, size_t n, float* out) {
+  for (size_t j = 0; j < n; ++j) out[j] = gate[j] / (1.0f + Exp(-gate[j])) * up[j];
+}
+
+void Add(const float* a, const float* b, size_t n, float* out) {
+  for (size_t j = 0; j < n; ++j) out[j] = a[j] + b[j];
+}
+
+size_t Argmax(const float* x, size_t n) {
+  const float max = MaxOf(x, n);
+  for (size_t j = 0; j < n; ++j) {
+    if (x[j] == max) return j;
+  }
+  return 0;  // nothing but NaN
+}
+
+void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes, size_t stride,
+                float* scales, int32_t* sums) {
+  for (size_t b = 0; b < blocks; ++b, x += kBlock, codes += code_stride) {
+    uint32_t amax = 0;
+    for (size_t i = 0; i < kBlock; ++i) amax = std::max(amax, MagnitudeBits(x[i]));
+    float inverse;
+    scales[b * stride] = Q8Scale(amax, &inverse);
+    int32_t sum = 0;
+    for (size_t i = 0; i < kBlock; ++i) {
+      int32_t q = 0;
+      if (inverse != 0.0f) Round(x[i] * inverse, &q);
+      codes[i] = static_cast<int8_t>(q);
+      sum += q;
+    }
+    sums[b * stride] = sum;
+  }
+}
+
+void ToBF16Pairs(const float* x, size_t k, uint32_t* out) {
+  for (size_t i = 0; i < k; i += 2) {
+    const uint32_t first = std::bit_cast<uint32_t>(RoundToBF16(x[i]));
+    const uint32_t second = i + 1 < k ? std::bit_cast<uint32_t>(RoundToBF16(x[i + 1])) : 0;
+    out[i / 2] = first | second >> 16;
+  }
+}
+
+void Matmul(const Format& format, const uint8_t* rows, size_t n, size_t k, const float* act,
+            size_t act_stride, size_t m, const float* bias, const float* residual, float* out,
+            size_t out_stride) {
+  std::vector<uint8_t> buffer(ActivationBytes(format.act, 1, k) + 1);
+  for (size_t i = 0; i < m; ++i) {
+    const float* x = act + i * act_stride;
+    const void* prepared = buffer.data();
+    if (format.act == ActKind::kQ8) {
+      const Q8Acts acts = Q8ActsIn(buffer.data(), 1, k);
+      QuantizeQ8(x, k / kBlock, kBlock, acts.codes, 1, acts.scales, acts.sums);
+    } else if (format.act == ActKind::kBF16) {
+      ToBF16Pairs(x, k, reinterpret_cast<uint32_t*>(buffer.data()));
+    } else {
+      prepared = x;
+    }
+    for (size_t j = 0; j < n; ++j) {
+      float value = format.chain(rows + j * format.row_bytes(k), k, prepared);
+      if (bias != nullptr) value = value + bias[j];
+      if (residual != nullptr) value = residual[i * out_stride + j] + value;
+      out[i * out_stride + j] = value;
+    }
+  }
+}
+
+// ---------------------------------------------------------------- attention
+
+namespace {
+
+// Keys and values of one KV head in plain arrays, tokens `stride` floats apart.
+struct PlainHead {
+  hob_cache_type type;
+  size_t head_dim;
+  const float* keys;
+  const float* values;
+  size_t stride;
+
+  float Key(size_t t, size_t d) const { return keys[t * stride + d]; }
+  float Value(size_t t, size_t d) const { return values[t * stride + d]; }
+};
+
+// The same in the cache's own layout.
+struct CachedHead {
+  hob_cache_type type;
+  size_t head_dim;
+  const CacheView& cache;
+  size_t kv_head;
+
+  float Key(size_t t, size_t d) const { return CachedKey(cache, kv_head, t, d); }
+  float Value(size_t t, size_t d) const { return CachedValue(cache, kv_head, t, d); }
+};
+
+// A running softmax-weighted sum: weights relative to 2^max.
+struct Partial {
+  float max = -kInfinity;
+  float sum[16] = {};
+  float* out;  // (head_dim)
+
+  Partial(float* buffer, size_t head_dim) : out(buffer) { std::fill_n(out, head_dim, 0.0f); }
+};
+
+float Shift(float max) { return max == -kInfinity ? 0.0f : max; }
+
+// One step of a dot product over head_dim or over tokens.
+float CacheStep(hob_cache_type type, float cached, float x, float acc) {
+  return type == HOB_CACHE_F32 ? std::fma(cached, x, acc) : BF16Step(RoundToBF16(cached), x, acc);
+}
+
+// bf16 chains run over pairs: an odd last element has a partner of zeros.
+float CacheEnd(hob_cache_type type, size_t length, float acc) {
+  return type == HOB_CACHE_BF16 && length % 2 != 0 ? BF16Step(0.0f, 0.0f, acc) : acc;
+}
+
+template <class Head>
+float Score(const Head& head, const float* q, size_t t) {
+  float acc = 0.0f;
+  for (size_t d = 0; d < head.head_dim; ++d) acc = CacheStep(head.type, head.Key(t, d), q[d], acc);
+  return CacheEnd(head.type, head.head_dim, acc);
+}
+
+// part.out += p . values of tokens [begin, end).
+template <class Head>
+void AddValues(const Head& head, const float* p, size_t begin, size_t end, Partial* part) {
+  for (size_t d = 0; d < head.head_dim; ++d) {
+    float acc = part->out[d];
+    for (size_t t = begin; t < end; ++t) {
+      acc = CacheStep(head.type, head.Value(t, d), p[t - begin], acc);
+    }
+    part->out[d] = CacheEnd(head.type, end - begin, acc);
+  }
+}
+
+// One tile of at most 64 keys, [begin, end), q prepared: part = part rescaled + the tile.
+template <class Head>
+void AddTile(const Head& head, const float* q, size_t begin, size_t end, Partial* part) {
+  float p[kKeyTile];
+  for (size_t t = begin; t < end; ++t) p[t - begin] = Score(head, q, t);
+  const float tile_max = MaxOf(p, end - begin);
+  const float max = tile_max > part->max ? tile_max : part->max;
+  const float shift = Shift(max);
+  const float factor = Exp2NonPositive(part->max - shift);
+  for (float& sum : part->sum) sum = sum * factor;
+  for (size_t i = 0; i < end - begin; ++i) {
+    p[i] = Exp2NonPositive(p[i] - shift);
+    if (head.type == HOB_CACHE_BF16) p[i] = RoundToBF16(p[i]);
+    part->sum[i % 16] = part->sum[i % 16] + p[i];
+  }
+  for (size_t d = 0; d < head.head_dim; ++d) part->out[d] = part->out[d] * factor;
+  AddValues(head, p, begin, end, part);
+  part->max = max;
+}
+
+// all = all + chunk, both rescaled to their common maximum.
+void Merge(const Partial& chunk, size_t head_dim, Partial* all) {
+  const float max = chunk.max > all->max ? chunk.max : all->max;
+  const float shift = Shift(max);
+  const float old_factor = Exp2NonPositive(all->max - shift);
+  const float new_factor = Exp2NonPositive(chunk.max - shift);
+  for (size_t i = 0; i < 16; ++i) {
+    all->sum[i] = std::fma(chunk.sum[i], new_factor, all->sum[i] * old_factor);
+  }
+  for (size_t d = 0; d < head_dim; ++d) {
+    all->out[d] = std::fma(chunk.out[d], new_factor, all->out[d] * old_factor);
+  }
+  all->max = max;
+}
+
+// One query row that sees keys [0, visible); scratch (3, head_dim).
+template <class Head>
+void AttentionRow(const Head& head, const float* q, float scale, size_t visible, float* scratch,
+                  float* out) {
+  float* scaled = scratch;
+  for (size_t d = 0; d < head.head_dim; ++d) {
+    scaled[d] = q[d] * (scale * kLog2E);
+    if (head.type == HOB_CACHE_BF16) scaled[d] = RoundToBF16(scaled[d]);
+  }
+  Partial all(scratch + head.head_dim, head.head_dim);
+  for (size_t chunk = 0; chunk < visible; chunk += kKeyChunk) {
+    Partial part(scratch + 2 * head.head_dim, head.head_dim);
+    const size_t chunk_end = std::min(visible, chunk + kKeyChunk);
+    for (size_t t = chunk; t < chunk_end; t += kKeyTile) {
+      AddTile(head, scaled, t, std::min(chunk_end, t + kKeyTile), &part);
+    }
+    Merge(part, head.head_dim, &all);
+  }
+  const float sum = SumOf16(all.sum);
+  const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+  for (size_t d = 0; d < head.head_dim; ++d) out[d] = all.out[d] * inverse;
+}
+
+}  // namespace
+
+void Attention(hob_cache_type type, const float* q, const float* keys, const float* values,
+               size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim, size_t pos,
+               float scale, float* out) {
+  const size_t group = n_heads / n_kv_heads;
+  std::vector<float> scratch(3 * head_dim);
+  for (size_t i = 0; i < m; ++i) {
+    for (size_t h = 0; h < n_heads; ++h) {
+      const size_t offset = h / group * head_dim;
+      const PlainHead head = {type, head_dim, keys + offset, values + offset,
+                              n_kv_heads * head_dim};
+      const size_t row = (i * n_heads + h) * head_dim;
+      AttentionRow(head, q + row, scale, pos + i + 1, scratch.data(), out + row);
+    }
+  }
+}
+
+void Attend(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
+            void* workspace) {
+  const CacheView& cache = task.cache;
+  const size_t group = task.n_heads / cache.n_kv_heads;
+  const CachedHead head = {cache.type, cache.head_dim, cache, kv_head};
+  for (size_t r = row_begin; r < row_end; ++r) {
+    const size_t token = r / group;
+    const size_t row = (token * task.n_heads + kv_head * group + r % group) * cache.head_dim;
+    AttentionRow(head, task.q + row, task.scale, task.pos + token + 1,
+                 static_cast<float*>(workspace), task.out + row);
+  }
+}
+
+}  // namespace hob::reference

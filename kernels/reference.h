@@ -1,0 +1,74 @@
+// The definition of every op, in scalar code that one can read beside docs/numerics.md. It is the
+// oracle of the tests, the "scalar" target on machines without a SIMD target, and the place to
+// start reading: the SIMD code does the same operations for 16 outputs at a time.
+//
+// All of it is IEEE-754 binary32, round to nearest even, std::fma only where the definition says
+// fma (the build forbids the compiler to fuse on its own). Inputs are in plain row-major layout.
+#ifndef HOB_KERNELS_REFERENCE_H_
+#define HOB_KERNELS_REFERENCE_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hob/hob.h"
+#include "kernels/attention.h"
+#include "kernels/formats.h"
+#include "kernels/rows.h"
+
+namespace hob::reference {
+
+// e^x, within 1 ULP or so (docs/numerics.md has the measured worst); NaN for NaN.
+float Exp(float x);
+
+// 2^x for x <= 0 as attention uses it: exactly 0 below -64 (a weight of at most 2^-64 beside the 1
+// of the largest score), NaN for NaN.
+float Exp2NonPositive(float x);
+
+// Rounds to bf16 (to nearest even); a subnormal becomes zero of the same sign; as f32.
+float RoundToBF16(float x);
+
+// One step of a bf16 chain: fma(w, x, acc) with subnormal acc taken as zero and a result that is
+// tiny after rounding flushed to zero, signs kept; w, x from RoundToBF16.
+float BF16Step(float w, float x, float acc);
+
+// The sum of 16 partial results: +8, +4, +2, +1.
+float SumOf16(const float* partial);
+
+// The scale of a block of 32 activations whose largest magnitude has the bits `amax`, and
+// *inverse = 127 / amax to multiply by. 0 and 0 if the block is zero or too small to invert;
+// NaN and 0 if it holds a NaN or an infinity. With an inverse of 0 all codes are 0.
+float Q8Scale(uint32_t amax_bits, float* inverse);
+
+// Rotates pairs (a[i * stride], b[i * stride]) by cos = table[2 i], sin = table[2 i + 1].
+void RotatePairs(const float* table, size_t pairs, size_t stride, float* a, float* b);
+
+void RmsNorm(const float* x, const float* weight, float eps, size_t n, float* out);
+void Rope(hob_rope_style style, const float* table, size_t n_heads, size_t head_dim, size_t n_rot,
+          float* x);
+void Softmax(const float* x, size_t n, float* out);
+void SiluMul(const float* gate, const float* up, size_t n, float* out);
+void Add(const float* a, const float* b, size_t n, float* out);
+size_t Argmax(const float* x, size_t n);
+void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes, size_t stride,
+                float* scales, int32_t* sums);
+void ToBF16Pairs(const float* x, size_t k, uint32_t* out);
+
+// out[m][n] = residual + (bias + chain over k), from the file's blocks rows[n][row bytes]; bias and
+// residual may be nullptr. `residual` (m, n) has out's stride and may be out.
+void Matmul(const Format& format, const uint8_t* rows, size_t n, size_t k, const float* act,
+            size_t act_stride, size_t m, const float* bias, const float* residual, float* out,
+            size_t out_stride);
+
+// Causal attention over plain keys and values, (pos + m, n_kv_heads, head_dim) each; q and out
+// (m, n_heads, head_dim).
+void Attention(hob_cache_type type, const float* q, const float* keys, const float* values,
+               size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim, size_t pos,
+               float scale, float* out);
+
+// The same over a cache, as AttentionKernels::attend: the scalar target.
+void Attend(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
+            void* workspace);
+
+}  // namespace hob::reference
+
+#endif  // HOB_KERNELS_REFERENCE_H_

@@ -1,0 +1,16 @@
+// The message behind a hob_status: one line a thread, read back by hob_status_message().
+#ifndef HOB_KERNELS_STATUS_H_
+#define HOB_KERNELS_STATUS_H_
+
+#include "hob/hob.h"
+
+namespace hob {
+
+// Stores the message, formatted as printf does, for the calling thread and returns `status`.
+// Never allocates; a message longer than the buffer is cut.
+HOB_API hob_status SetError(hob_status status, const char* format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+}  // namespace hob
+
+#endif  // HOB_KERNELS_STATUS_H_

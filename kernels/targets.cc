@@ -1,0 +1,124 @@
+#include "kernels/targets.h"
+
+#include <hwy/detect_targets.h>
+#include <hwy/targets.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <string>
+
+namespace hob {
+namespace {
+
+struct TargetRow {
+  Target target;
+  const char* name;
+};
+
+// Best first within an architecture, as in Highway's bits: a lower bit is a better target.
+constexpr TargetRow kTargetRows[] = {
+    {HWY_AVX3_SPR, "avx3_spr"},      // Intel Sapphire Rapids and later: AVX-512 with FP16, BF16
+    {HWY_AVX3_ZEN4, "avx3_zen4"},    // AMD Zen 4 and later: AVX-512 with BF16
+    {HWY_AVX3_DL, "avx3_dl"},        // Intel Ice Lake and later: AVX-512 with VNNI
+    {HWY_AVX3, "avx3"},              // Intel Skylake-X: AVX-512 F BW CD DQ VL
+    {HWY_AVX2, "avx2"},              // Intel Haswell, AMD Zen and later
+    {HWY_SVE2_128, "sve2_128"},      // Arm Neoverse N2, V2: SVE2 with 128-bit vectors
+    {HWY_SVE_256, "sve_256"},        // Arm Neoverse V1: SVE with 256-bit vectors
+    {HWY_SVE2, "sve2"},              // any other Armv9
+    {HWY_SVE, "sve"},                // any other SVE, such as A64FX
+    {HWY_NEON_BF16, "neon_bf16"},    // Armv8.6 and later, such as Apple M2: bf16 and dot products
+    {HWY_NEON_WITHOUT_AES, "neon"},  // every Armv8
+    {kScalar, "scalar"},             // everywhere: the reference
+};
+
+constexpr Target kUndecided = -2, kInvalid = -1;
+std::atomic<Target> active_target{kUndecided};
+
+bool IsCompiled(Target target) {
+  return target == kScalar || (target & static_cast<Target>(HWY_TARGETS)) != 0;
+}
+
+std::string LowerCase(const char* text) {
+  std::string lower(text);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return lower;
+}
+
+std::vector<Target> FindSupported() {
+  const int64_t runs_here = hwy::SupportedTargets();
+  std::vector<Target> targets;
+  for (const TargetRow& row : kTargetRows) {
+    if (row.target == kScalar || (IsCompiled(row.target) && (row.target & runs_here) != 0)) {
+      targets.push_back(row.target);
+    }
+  }
+  return targets;
+}
+
+// The best supported target from row `cap` on, or kInvalid if the name is unknown.
+Target BestFrom(const char* cap) {
+  const std::string name = LowerCase(cap);
+  bool allowed = false;
+  for (const TargetRow& row : kTargetRows) {
+    if (IsCompiled(row.target) && name == row.name) allowed = true;
+    if (!allowed) continue;
+    for (const Target supported : SupportedTargets()) {
+      if (supported == row.target) return supported;
+    }
+  }
+  return kInvalid;
+}
+
+Target FromEnvironment() {
+  const char* cap = std::getenv("HOB_TARGET");
+  return cap == nullptr || *cap == '\0' ? SupportedTargets().front() : BestFrom(cap);
+}
+
+}  // namespace
+
+const char* TargetName(Target target) {
+  for (const TargetRow& row : kTargetRows) {
+    if (row.target == target) return row.name;
+  }
+  return "unknown";
+}
+
+const std::vector<Target>& SupportedTargets() {
+  static const std::vector<Target> targets = FindSupported();
+  return targets;
+}
+
+Target ActiveTarget() {
+  Target target = active_target.load(std::memory_order_relaxed);
+  if (target == kUndecided) {
+    const Target chosen = FromEnvironment();
+    // Another thread may have capped the target meanwhile: its choice stays.
+    active_target.compare_exchange_strong(target, chosen, std::memory_order_relaxed);
+    target = active_target.load(std::memory_order_relaxed);
+  }
+  return target;
+}
+
+bool CapTarget(const char* name) {
+  const Target target = name == nullptr ? SupportedTargets().front() : BestFrom(name);
+  if (target == kInvalid) return false;
+  active_target.store(target, std::memory_order_relaxed);
+  return true;
+}
+
+const char* KnownTargetNames() {
+  static const std::string names = [] {
+    std::string list;
+    for (const TargetRow& row : kTargetRows) {
+      if (!IsCompiled(row.target)) continue;
+      if (!list.empty()) list += ' ';
+      list += row.name;
+    }
+    return list;
+  }();
+  return names.c_str();
+}
+
+}  // namespace hob

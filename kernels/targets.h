@@ -1,0 +1,57 @@
+// Which instruction set runs: the list, the choice, and the tables that lead from one to the other.
+//
+// Every op family has a struct of function pointers (RowKernels, AttentionKernels, one for each
+// weight format). Its .cc file is compiled once per SIMD target; each pass specializes
+// KernelsOn<Family, HWY_TARGET>() with the table of that target, and FindKernels picks one at run
+// time. The scalar reference fills the same struct and serves everywhere. This header knows no
+// instruction set by name: targets.cc lists them.
+#ifndef HOB_KERNELS_TARGETS_H_
+#define HOB_KERNELS_TARGETS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace hob {
+
+// One bit of Highway's HWY_TARGETS, or kScalar.
+using Target = int64_t;
+inline constexpr Target kScalar = 0;
+
+// "avx3_dl", "sve_256", ..., "scalar".
+const char* TargetName(Target target);
+
+// What this build has and this CPU runs, best first; kScalar last.
+const std::vector<Target>& SupportedTargets();
+
+// The target in use; -1 if HOB_TARGET names none (then no kernel may run).
+Target ActiveTarget();
+
+// Caps the choice; an unknown name changes nothing and returns false. nullptr lifts the cap.
+bool CapTarget(const char* name);
+
+// The names that CapTarget knows in this build, for messages: "avx3_dl avx3 avx2 scalar".
+const char* KnownTargetNames();
+
+// Table of one family for one target. Specialized in each pass over the family's .cc file.
+template <class Family, Target kTarget>
+const Family& KernelsOn();
+
+// The table for `target` out of the compiled ones (a constant bit set, HWY_TARGETS), by walking its
+// bits; `scalar` if the target is not among them.
+template <class Family, uint64_t kTargets>
+const Family& FindKernels(Target target, const Family& scalar) {
+  if constexpr (kTargets == 0) {
+    return scalar;
+  } else {
+    constexpr uint64_t kLowest = kTargets & (~kTargets + 1);
+    if (target == static_cast<Target>(kLowest)) {
+      return KernelsOn<Family, static_cast<Target>(kLowest)>();
+    }
+    return FindKernels<Family, (kTargets & (kTargets - 1))>(target, scalar);
+  }
+}
+
+}  // namespace hob
+
+#endif  // HOB_KERNELS_TARGETS_H_
