@@ -1,0 +1,288 @@
+// See executor.h. First how work is divided (SplitOps), then how it is done (RunOp).
+#include "runtime/executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/attention.h"
+#include "kernels/rows.h"
+
+namespace hob {
+namespace {
+
+// Chunks that each participant gets of a large op, so that a slow one does not hold up the others.
+constexpr size_t kChunksPerParticipant = 4;
+// The least work in a chunk, about a microsecond's: multiply-adds, or elements of row ops.
+constexpr size_t kMinMultiplyAdds = size_t{1} << 15;
+constexpr size_t kMinElements = size_t{1} << 12;
+// The matmul kernels work on pairs of panels.
+constexpr size_t kPanelStep = 2;
+// Appends split where neither a page of keys nor a pair of values is shared.
+constexpr size_t kAppendStep = 16;
+
+size_t CeilDiv(size_t a, size_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_table,
+                   const Options& options)
+    : graph_(graph),
+      cache_(cache),
+      rope_table_(rope_table),
+      options_(options),
+      region_(options.threads),
+      arena_(graph.arena_bytes()),
+      splits_(graph.ops().size()),
+      phase_chunks_(graph.phases().size()) {
+  for (const Op& op : graph.ops()) {
+    if (op.kind != OpKind::kAttention) continue;
+    // Whole pairs of cache lines: participants do not share them.
+    const size_t bytes = RoundUp(AttentionWorkspace(op.heads.head_dim), 2 * kAlignment);
+    workspace_bytes_ = std::max(workspace_bytes_, bytes);
+  }
+  workspace_ = AlignedBuffer(region_.participants() * workspace_bytes_);
+}
+
+bool Executor::Run(const Step& step) {
+  step_ = step;
+  SplitOps();
+  return region_.Run(*this);
+}
+
+bool Executor::Cancelled() {
+  return options_.cancel != nullptr && options_.cancel(options_.cancel_context) != 0;
+}
+
+// ---------------------------------------------------------------- dividing
+
+void Executor::SplitOps() {
+  const std::vector<Op>& ops = graph_.ops();
+  for (size_t p = 0; p < phase_chunks_.size(); ++p) {
+    const Phase& phase = graph_.phases()[p];
+    size_t chunks = 0;
+    bool tiny = true;
+    for (size_t i = phase.begin; i < phase.end; ++i) {
+      splits_[i] = SplitOp(ops[i]);
+      chunks += splits_[i].chunks;
+      tiny = tiny && splits_[i].chunks <= 1;
+    }
+    // Several ops of one chunk each are cheaper one after the other than shared.
+    phase_chunks_[p] = tiny ? std::min<size_t>(chunks, 1) : chunks;
+  }
+}
+
+Executor::Split Executor::SplitOp(const Op& op) const {
+  if (OutputRows(op) == 0) return {};
+  switch (op.kind) {
+    case OpKind::kMatmul:
+      return SplitMatmul(op);
+    case OpKind::kAttention:
+      return SplitAttention(op);
+    case OpKind::kAppend: {
+      const size_t first_page = step_.position / kAppendStep;
+      const size_t pages = CeilDiv(step_.position + step_.rows, kAppendStep) - first_page;
+      return {pages, 1, pages};
+    }
+    default:
+      return SplitRows(op);
+  }
+}
+
+// By panels of 16 outputs. Row counts do not divide a matmul: the weights are read once.
+Executor::Split Executor::SplitMatmul(const Op& op) const {
+  const size_t panels = CeilDiv(op.matrix->n, kPanel);
+  const size_t work_of_panel = OutputRows(op) * kPanel * op.matrix->k;
+  const size_t fair = CeilDiv(panels, region_.participants() * kChunksPerParticipant);
+  const size_t least = CeilDiv(kMinMultiplyAdds, work_of_panel);
+  const size_t grain = RoundUp(std::max(fair, least), kPanelStep);
+  return {panels, grain, CeilDiv(panels, grain)};
+}
+
+// By the kernel's units; a few together while the sequence is short.
+Executor::Split Executor::SplitAttention(const Op& op) const {
+  const AttentionTask task = Task(op);
+  const size_t units = AttentionUnits(task);
+  const size_t scores = task.m * task.n_heads * (step_.position + step_.rows);
+  const size_t work_of_unit = CeilDiv(2 * scores * task.cache.head_dim, units);
+  const size_t grain = CeilDiv(kMinMultiplyAdds, work_of_unit);
+  return {units, grain, CeilDiv(units, grain)};
+}
+
+Executor::Split Executor::SplitRows(const Op& op) const {
+  const Tensor& output = graph_.tensors()[op.output];
+  const size_t rows = Rows(output);
+  const size_t fair = CeilDiv(rows, region_.participants() * kChunksPerParticipant);
+  const size_t least = CeilDiv(kMinElements, output.cols);
+  const size_t grain = std::max(fair, least);
+  return {rows, grain, CeilDiv(rows, grain)};
+}
+
+void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
+  const auto [begin, end] = graph_.phases()[phase];
+  const bool whole = phase_chunks_[phase] == 1;
+  for (size_t i = begin; i < end; ++i) {
+    const Split& split = splits_[i];
+    if (whole) {
+      if (split.chunks != 0) RunOp(graph_.ops()[i], 0, split.units, participant);
+    } else if (chunk < split.chunks) {
+      const size_t first = chunk * split.grain;
+      RunOp(graph_.ops()[i], first, std::min(first + split.grain, split.units), participant);
+      return;
+    } else {
+      chunk -= split.chunks;
+    }
+  }
+}
+
+// ---------------------------------------------------------------- doing
+
+// Units [begin, end) of an op. To measure where time goes, measure here, by op.kind.
+void Executor::RunOp(const Op& op, size_t begin, size_t end, size_t participant) {
+  switch (op.kind) {
+    case OpKind::kEmbed:
+      return RunEmbed(op, begin, end);
+    case OpKind::kRmsNorm:
+      return RunRmsNorm(op, begin, end);
+    case OpKind::kPrepare:
+      return RunPrepare(op, begin, end);
+    case OpKind::kMatmul:
+      return RunMatmul(op, begin, end);
+    case OpKind::kRope:
+      return RunRope(op, begin, end);
+    case OpKind::kAppend:
+      return RunAppend(op, begin, end);
+    case OpKind::kAttention:
+      return RunAttention(op, begin, end, participant);
+    case OpKind::kSiluMul:
+      return RunSiluMul(op, begin, end);
+    case OpKind::kAdd:
+      return RunAdd(op, begin, end);
+  }
+}
+
+size_t Executor::Rows(const Tensor& tensor) const {
+  return tensor.rows == RowSet::kBatch ? step_.rows : step_.outputs;
+}
+
+// First byte of a tensor; nullptr for a cache, which has none here.
+uint8_t* Executor::Data(TensorId id) const {
+  const Tensor& tensor = graph_.tensors()[id];
+  switch (tensor.storage) {
+    case Storage::kFloats:
+    case Storage::kPrepared:
+      return arena_.data() + tensor.offset;
+    case Storage::kLogits:
+      return reinterpret_cast<uint8_t*>(step_.logits);
+    case Storage::kView:
+      return Data(tensor.root) + (step_.rows - step_.outputs) * tensor.cols * sizeof(float);
+    case Storage::kCache:
+      return nullptr;
+  }
+  return nullptr;
+}
+
+// Row `row` of a tensor of floats: (cols).
+float* Executor::Floats(TensorId id, size_t row) const {
+  return reinterpret_cast<float*>(Data(id)) + row * graph_.tensors()[id].cols;
+}
+
+void Executor::RunEmbed(const Op& op, size_t begin, size_t end) {
+  const WeightMatrix& table = *op.matrix;
+  const size_t panel_bytes = table.format->panel_bytes(table.k);
+  for (size_t i = begin; i < end; ++i) {
+    const size_t token = static_cast<size_t>(step_.tokens[i]);
+    table.format->unpack(table.packed + token / kPanel * panel_bytes, token % kPanel, table.k,
+                         Floats(op.output, i));
+  }
+}
+
+void Executor::RunRmsNorm(const Op& op, size_t begin, size_t end) {
+  const std::vector<float>& weight = op.vector->values;
+  const RowKernels& kernels = hob::Rows();
+  for (size_t i = begin; i < end; ++i) {
+    kernels.rms_norm(Floats(op.inputs[0], i), weight.data(), op.eps, weight.size(),
+                     Floats(op.output, i));
+  }
+}
+
+void Executor::RunPrepare(const Op& op, size_t begin, size_t end) {
+  const Tensor& output = graph_.tensors()[op.output];
+  PrepareActivations(output.act, Floats(op.inputs[0]), output.cols, Rows(output), output.cols,
+                     begin, end, Data(op.output));
+}
+
+void Executor::RunMatmul(const Op& op, size_t begin, size_t end) {
+  const WeightMatrix& weight = *op.matrix;
+  const MatmulTask task{
+      .m = OutputRows(op),
+      .n = weight.n,
+      .k = weight.k,
+      .packed = weight.packed,
+      .act = Data(op.inputs[0]),
+      .act_stride = weight.k,
+      .bias = nullptr,
+      .residual = op.inputs.size() > 1 ? Floats(op.inputs[1]) : nullptr,
+      .out = Floats(op.output),
+      .out_stride = weight.n,
+  };
+  MatmulPanels(*weight.format, task, begin, end);
+}
+
+void Executor::RunRope(const Op& op, size_t begin, size_t end) {
+  const HeadShape& heads = op.heads;
+  const RowKernels& kernels = hob::Rows();
+  const size_t first = step_.position + step_.rows - OutputRows(op);
+  for (size_t i = begin; i < end; ++i) {
+    const float* x = Floats(op.inputs[0], i);
+    float* out = Floats(op.output, i);
+    if (out != x) std::memcpy(out, x, heads.n_heads * heads.head_dim * sizeof(float));
+    kernels.rope(heads.style, rope_table_ + (first + i) * heads.n_rot, heads.n_heads,
+                 heads.head_dim, heads.n_rot, out);
+  }
+}
+
+// Pages of kAppendStep tokens by absolute position, cut to the step's rows.
+void Executor::RunAppend(const Op& op, size_t begin, size_t end) {
+  const size_t first_page = step_.position / kAppendStep;
+  const size_t first = std::max(step_.position, (first_page + begin) * kAppendStep);
+  const size_t last = std::min(step_.position + step_.rows, (first_page + end) * kAppendStep);
+  const size_t row = first - step_.position;
+  hob::Attention().append(cache_.Layer(op.layer), first, last - first, Floats(op.inputs[0], row),
+                          Floats(op.inputs[1], row), op.heads.n_kv_heads * op.heads.head_dim);
+}
+
+AttentionTask Executor::Task(const Op& op) const {
+  const size_t rows = OutputRows(op);
+  return {
+      .cache = cache_.Layer(op.layer),
+      .m = rows,
+      .n_heads = op.heads.n_heads,
+      .pos = step_.position + step_.rows - rows,
+      .scale = 1.0f / std::sqrt(static_cast<float>(op.heads.head_dim)),
+      .q = Floats(op.inputs[0]),
+      .out = Floats(op.output),
+  };
+}
+
+void Executor::RunAttention(const Op& op, size_t begin, size_t end, size_t participant) {
+  const AttentionTask task = Task(op);
+  const size_t units = AttentionUnits(task);
+  uint8_t* workspace = workspace_.data() + participant * workspace_bytes_;
+  // The last units see the most keys: they go first, so that no long one is left for the end.
+  for (size_t u = begin; u < end; ++u) AttentionUnit(task, units - 1 - u, workspace);
+}
+
+void Executor::RunSiluMul(const Op& op, size_t begin, size_t end) {
+  const size_t cols = graph_.tensors()[op.output].cols;
+  hob::Rows().silu_mul(Floats(op.inputs[0], begin), Floats(op.inputs[1], begin),
+                       (end - begin) * cols, Floats(op.output, begin));
+}
+
+void Executor::RunAdd(const Op& op, size_t begin, size_t end) {
+  const size_t cols = graph_.tensors()[op.output].cols;
+  hob::Rows().add(Floats(op.inputs[0], begin), Floats(op.inputs[1], begin), (end - begin) * cols,
+                  Floats(op.output, begin));
+}
+
+}  // namespace hob

@@ -1,0 +1,146 @@
+// See model.h.
+#include "runtime/model.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/matmul.h"
+#include "runtime/error.h"
+#include "runtime/region.h"
+
+namespace hob {
+namespace {
+
+// File bytes packed in one chunk: enough to be worth handing out, few enough to balance.
+constexpr size_t kPackBytes = size_t{1} << 18;
+
+// Packs the matrices one after the other, each by all threads. What of the file has been packed is
+// given back to the system, so that the weights are never in memory twice.
+class PackWork final : public RegionWork {
+ public:
+  PackWork(const Gguf& file, const std::vector<WeightMatrix*>& matrices, AlignedBuffer& packed,
+           const hob_model_options& options)
+      : file_(file), options_(options) {
+    size_t offset = 0;
+    for (WeightMatrix* matrix : matrices) {
+      const GgufTensor& tensor = file.GetTensor(matrix->name);
+      const size_t panel_file_bytes = kPanel * matrix->format->row_bytes(matrix->k);
+      const size_t rows = std::max<size_t>(kPackBytes / panel_file_bytes, 1) * kPanel;
+      items_.push_back({*matrix, tensor, file.Data(tensor).data(), packed.data() + offset, rows});
+      matrix->packed = packed.data() + offset;
+      offset += RoundUp(matrix->format->packed_bytes(matrix->n, matrix->k), kAlignment);
+      total_bytes_ += *tensor.bytes;
+    }
+  }
+
+  // False if the progress callback asked to stop.
+  bool Run() {
+    Region region(options_.threads);
+    return region.Run(*this) && !Cancelled();
+  }
+
+ private:
+  struct Item {
+    const WeightMatrix& matrix;
+    const GgufTensor& tensor;
+    const uint8_t* rows;  // (n, row bytes)
+    uint8_t* packed;
+    size_t rows_in_chunk;  // a multiple of 16
+  };
+
+  size_t phase_count() const override { return items_.size(); }
+  size_t chunk_count(size_t phase) const override {
+    const Item& item = items_[phase];
+    return (item.matrix.n + item.rows_in_chunk - 1) / item.rows_in_chunk;
+  }
+
+  void RunChunk(size_t phase, size_t chunk, size_t) override {
+    const Item& item = items_[phase];
+    const WeightMatrix& matrix = item.matrix;
+    const size_t begin = chunk * item.rows_in_chunk;
+    const size_t end = std::min(begin + item.rows_in_chunk, matrix.n);
+    PackRows(*matrix.format, item.rows, matrix.n, matrix.k, begin, end, item.packed);
+  }
+
+  // Called once before each matrix, and once at the end: the one before is done.
+  bool Cancelled() override {
+    if (calls_ > 0) {
+      const GgufTensor& tensor = items_[calls_ - 1].tensor;
+      file_.DropPages(tensor);
+      done_bytes_ += *tensor.bytes;
+    }
+    ++calls_;
+    if (options_.progress == nullptr) return false;
+    const double done = static_cast<double>(done_bytes_) / static_cast<double>(total_bytes_);
+    return options_.progress(options_.progress_context, static_cast<float>(done)) != 0;
+  }
+
+  const Gguf& file_;
+  const hob_model_options& options_;
+  std::vector<Item> items_;
+  uint64_t total_bytes_ = 0, done_bytes_ = 0;
+  size_t calls_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> Model::Load(const Gguf& file, const hob_model_options& options) {
+  std::unique_ptr<Model> model(new Model);
+  model->architecture_ = file.GetString("general.architecture", "");
+  model->name_ = file.GetString("general.name", "");
+  constexpr std::string_view kTemplate = "hob.prompt_template";
+  model->has_prompt_template_ = file.Find(kTemplate) != nullptr;
+  if (model->has_prompt_template_) model->prompt_template_ = file.GetString(kTemplate);
+  // The dimensions first: an architecture that we do not know may have any tokenizer.
+  if (options.vocabulary_only == 0) model->config_ = ReadLlamaConfig(file);
+  model->tokenizer_ = Tokenizer::Create(file);
+  if (options.vocabulary_only == 0) model->LoadWeights(file, options);
+  return model;
+}
+
+void Model::LoadWeights(const Gguf& file, const hob_model_options& options) {
+  const size_t tokens = static_cast<size_t>(tokenizer_->size());
+  if (tokens > config_.vocabulary) {
+    file.Fail(HOB_ERROR_SHAPE, "the tokenizer has " + std::to_string(tokens) +
+                                   " tokens, but token_embd.weight only " +
+                                   std::to_string(config_.vocabulary) + " rows");
+  }
+  weights_ = ReadLlamaWeights(file, config_);
+  for (const GgufTensor& tensor : file.tensors()) parameters_ += tensor.elements;
+  Pack(file, options);
+}
+
+void Model::Pack(const Gguf& file, const hob_model_options& options) {
+  const std::vector<WeightMatrix*> matrices = LlamaMatrices(weights_);
+  size_t bytes = 0;
+  for (const WeightMatrix* matrix : matrices) {
+    bytes += RoundUp(matrix->format->packed_bytes(matrix->n, matrix->k), kAlignment);
+  }
+  packed_ = AlignedBuffer(bytes);
+  if (!PackWork(file, matrices, packed_, options).Run()) {
+    file.Fail(HOB_ERROR_CANCELLED, "loading was stopped by the progress callback");
+  }
+}
+
+hob_model_info Model::Describe() const {
+  hob_model_info info{};
+  info.struct_size = sizeof(info);
+  info.name = name_.c_str();
+  info.architecture = architecture_.c_str();
+  info.vocabulary = has_weights() ? config_.vocabulary : static_cast<size_t>(tokenizer_->size());
+  info.context = config_.context;
+  info.layers = config_.layers;
+  info.width = config_.width;
+  info.heads = config_.heads;
+  info.kv_heads = config_.kv_heads;
+  info.head_dim = config_.head_dim;
+  info.feed_forward = config_.feed_forward;
+  info.parameters = parameters_;
+  info.weight_bytes = packed_.size();
+  info.bos = tokenizer_->bos();
+  info.eos = tokenizer_->eos();
+  info.prompt_template = has_prompt_template_ ? prompt_template_.c_str() : nullptr;
+  return info;
+}
+
+}  // namespace hob

@@ -1,0 +1,51 @@
+// A loaded model: dimensions, packed weights and tokenizer. Immutable, so that sessions on any
+// threads share it. Start with Model::Load.
+#ifndef HOB_RUNTIME_MODEL_H_
+#define HOB_RUNTIME_MODEL_H_
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "hob/model.h"
+#include "runtime/aligned_buffer.h"
+#include "runtime/gguf.h"
+#include "runtime/llama.h"
+#include "runtime/tokenizer.h"
+
+namespace hob {
+
+class Model {
+ public:
+  // Reads, checks and packs everything; the file is not needed afterwards. Throws Error.
+  static std::unique_ptr<Model> Load(const Gguf& file, const hob_model_options& options);
+
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  // Whether there is more than the tokenizer; what follows is empty otherwise.
+  bool has_weights() const { return !weights_.layers.empty(); }
+  const LlamaConfig& config() const { return config_; }
+  const LlamaWeights& weights() const { return weights_; }
+
+  // As hob_model_describe gives it; its strings live as long as the model.
+  hob_model_info Describe() const;
+
+ private:
+  Model() = default;
+  void LoadWeights(const Gguf& file, const hob_model_options& options);
+  void Pack(const Gguf& file, const hob_model_options& options);
+
+  std::string name_, architecture_, prompt_template_;
+  bool has_prompt_template_ = false;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  LlamaConfig config_;
+  LlamaWeights weights_;
+  AlignedBuffer packed_;  // all matrices, each 64-byte aligned
+  size_t parameters_ = 0;
+};
+
+}  // namespace hob
+
+#endif  // HOB_RUNTIME_MODEL_H_

@@ -1,0 +1,78 @@
+// One parallel region runs a whole step of a model: every participant (a body of the caller's
+// parallel_for) walks the same list of phases and claims their chunks from one counter. A phase is
+// entered when the one before it is complete. This costs a fraction of a microsecond a phase, where
+// a fork and join for each would cost more than the small phases take (docs/design.md, threads).
+//
+// However many participants show up, and whenever, the work gets done: whoever is there claims what
+// is left, and nobody waits for a chunk that is not already running. So no host pool can deadlock
+// it, not even one that runs all bodies one after the other on one thread.
+#ifndef HOB_RUNTIME_REGION_H_
+#define HOB_RUNTIME_REGION_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "hob/hob.h"
+
+namespace hob {
+
+// What a region runs: phases one after the other, the chunks of a phase in any order at once.
+class RegionWork {
+ public:
+  virtual size_t phase_count() const = 0;
+
+  // Chunks of a phase; 0 skips it. Constant during a run.
+  virtual size_t chunk_count(size_t phase) const = 0;
+
+  // Runs one chunk. `participant` is below the region's participants(), and no other chunk runs
+  // with the same one at the same time. Must not throw.
+  virtual void RunChunk(size_t phase, size_t chunk, size_t participant) = 0;
+
+  // Asked between phases by one participant; true ends the run there.
+  virtual bool Cancelled() { return false; }
+
+ protected:
+  ~RegionWork() = default;
+};
+
+class Region {
+ public:
+  // A copy of the caller's threads; nullptr = the calling thread alone.
+  explicit Region(const hob_threads* threads);
+
+  size_t participants() const { return threads_.count; }
+
+  // Runs the work to its end, or false if it was cancelled. Neither allocates nor locks.
+  bool Run(RegionWork& work);
+
+ private:
+  // A phase's chunk that a participant has claimed.
+  struct Claim {
+    uint32_t phase, chunk;
+  };
+
+  bool RunAlone();
+  void Participate(size_t participant);
+  Claim ClaimNext();
+  Claim OpenPhase(uint32_t phase, size_t participant);
+  Claim Publish(uint32_t phase);
+  void WaitUntilPast(uint32_t phase);
+
+  hob_threads threads_{};
+  RegionWork* work_ = nullptr;
+  uint32_t phases_ = 0;     // how many; also the "phase" that means the end
+  bool cancelled_ = false;  // written by the participant that opens phases
+
+  // Lines of 128 bytes, as some CPUs fetch the 64-byte ones in pairs.
+  // The open phase in the high half, the next chunk of it to claim in the low half.
+  alignas(128) std::atomic<uint64_t> ticket_{0};
+  // Chunks of the open phase that are finished.
+  alignas(128) std::atomic<uint32_t> finished_{0};
+  // The open phase once more: those who wait watch this line, which changes once a phase.
+  alignas(128) std::atomic<uint32_t> open_{0};
+};
+
+}  // namespace hob
+
+#endif  // HOB_RUNTIME_REGION_H_

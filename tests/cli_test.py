@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""The program from outside: what it prints where, its exit codes, and that the bits of the logits
+depend on neither threads, batch nor instruction set.
+
+    python3 tests/cli_test.py path/to/hob [names of tests...]
+
+Only the Python standard library is used. Tests that evaluate use the default model and are skipped
+in a build without it.
+"""
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HOB = "hob"
+
+
+def run(*args, stdin=b"", env=None, **options):
+    """Runs hob; the result has returncode, stdout and stderr (bytes)."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HOB_")}
+    environment.update(env or {})
+    return subprocess.run([HOB, *map(str, args)], input=stdin, capture_output=True,
+                          env=environment, timeout=120, **options)
+
+
+def has_default_model():
+    return run("info").returncode == 0
+
+
+def targets():
+    lines = run("targets").stdout.decode().splitlines()
+    return [line[2:].split()[0] for line in lines]
+
+
+def tiny_vocabulary():
+    """A GGUF file with a SentencePiece vocabulary and nothing else."""
+    def text(s):
+        return struct.pack("<Q", len(s)) + s
+
+    def key(name, kind, value):
+        return text(name.encode()) + struct.pack("<I", kind) + value
+
+    def array(kind, values):
+        return struct.pack("<IQ", kind, len(values)) + b"".join(values)
+
+    pieces = [(b"<unk>", 2), (b"<s>", 3), (b"</s>", 3)]
+    pieces += [(b"<0x%02X>" % byte, 6) for byte in range(256)]
+    pieces += [(b"\xe2\x96\x81", 1), (b"a", 1), (b"b", 1), (b"ab", 1), (b"\xe2\x96\x81ab", 1)]
+    scores = [0.0] * 259 + [-9.0, -8.0, -7.0, -1.0, -2.0]
+    keys = [
+        key("general.architecture", 8, text(b"nothing")),
+        key("tokenizer.ggml.model", 8, text(b"llama")),
+        key("tokenizer.ggml.tokens", 9, array(8, [text(p) for p, _ in pieces])),
+        key("tokenizer.ggml.scores", 9, array(6, [struct.pack("<f", s) for s in scores])),
+        key("tokenizer.ggml.token_type", 9, array(5, [struct.pack("<i", t) for _, t in pieces])),
+        key("tokenizer.ggml.bos_token_id", 4, struct.pack("<I", 1)),
+        key("tokenizer.ggml.eos_token_id", 4, struct.pack("<I", 2)),
+    ]
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(keys)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = directory.name
+
+    def path(self, name, data=None):
+        path = os.path.join(self.directory, name)
+        if data is not None:
+            with open(path, "wb") as file:
+                file.write(data)
+        return path
+
+    def read(self, name):
+        with open(self.path(name), "rb") as file:
+            return file.read()
+
+    def assert_fails(self, result, code, *parts):
+        """One line on stderr with the parts in it, and nothing on stdout."""
+        error = result.stderr.decode()
+        self.assertEqual(result.returncode, code, error)
+        self.assertEqual(result.stdout, b"")
+        self.assertTrue(error.startswith("hob: error: "), error)
+        self.assertEqual(error.count("\n"), 1, error)
+        for part in parts:
+            self.assertIn(part, error)
+
+
+class Usage(Case):
+    def test_help(self):
+        for args in ([], ["run"], ["logits"], ["tokenize"], ["info"], ["targets"], ["quantize"]):
+            result = run(*args, "--help")
+            self.assertEqual(result.returncode, 0, args)
+            self.assertIn(b"hob " + (args[0].encode() if args else b"run"), result.stdout)
+            self.assertEqual(result.stderr, b"")
+
+    def test_version(self):
+        result = run("--version")
+        self.assertEqual(result.returncode, 0)
+        self.assertRegex(result.stdout.decode(), r"^hob \d+\.\d+\.\d+\n.*\n.*scalar")
+
+    def test_wrong_usage_names_the_argument(self):
+        self.assert_fails(run(), 2, "hob --help")
+        self.assert_fails(run("frobnicate"), 2)
+        self.assert_fails(run("run", "--frob", "-p", "x"), 2, "--frob", "hob run --help")
+        self.assert_fails(run("run", "-p", "x", "-n", "many"), 2, "many")
+        self.assert_fails(run("run", "-p", "x", "-n", "-3"), 2, "--predict", "\"-3\"")
+        self.assert_fails(run("run", "-p", "x", "-t", "0"), 2, "--threads")
+        self.assert_fails(run("run", "-p", "x", "--top-p", "2"), 2, "--top-p")
+        self.assert_fails(run("run", "-p", "x", "--cache-type", "f64"), 2, "f64")
+        self.assert_fails(run("run", "-p", "x", "-f", "y"), 2)
+        self.assert_fails(run("logits", "-p", "x"), 2, "--out")
+        self.assert_fails(run("quantize", "in", "out", "q9_9"), 2, "q9_9")
+
+    def test_wrong_environment(self):
+        self.assert_fails(run("targets", env={"HOB_TARGET": "sse17"}), 1, "HOB_TARGET", "sse17")
+        self.assert_fails(run("run", "-p", "x", env={"HOB_NUM_THREADS": "few"}), 1,
+                          "HOB_NUM_THREADS", "few")
+
+
+class Files(Case):
+    def test_files_that_are_no_models(self):
+        self.assert_fails(run("info", "/no/such/file.gguf"), 1, "/no/such/file.gguf")
+        self.assert_fails(run("run", "-m", "/no/such/file.gguf", "-p", "x"), 1, "/no/such")
+        for data in (b"", b"GGUF", b"no model at all", tiny_vocabulary()[:3000]):
+            path = self.path("bad.gguf", data)
+            self.assert_fails(run("info", path), 1, "bad.gguf")
+            self.assert_fails(run("run", "-m", path, "-p", "x"), 1, "bad.gguf")
+            self.assert_fails(run("quantize", path, self.path("out.gguf"), "q8_0"), 1, "bad.gguf")
+            self.assertFalse(os.path.exists(self.path("out.gguf")))
+
+    def test_an_architecture_that_hob_does_not_run(self):
+        path = self.path("tiny.gguf", tiny_vocabulary())
+        self.assert_fails(run("run", "-m", path, "-p", "x"), 1, "nothing")
+
+    def test_info(self):
+        path = self.path("tiny.gguf", tiny_vocabulary())
+        result = run("info", path)
+        self.assertEqual(result.returncode, 0)
+        self.assertIn(b"general.architecture", result.stdout)
+        info = json.loads(run("info", path, "--json", "--tensors").stdout)
+        self.assertEqual(info["metadata"]["general.architecture"], "nothing")
+        self.assertEqual(info["metadata"]["tokenizer.ggml.tokens"]["count"], 264)
+        self.assertEqual(info["tensors"], [])
+
+
+class Quantize(Case):
+    def test_quantize(self):
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "runtime",
+                              "default_model", "hob-home.gguf")
+        if not os.path.exists(source):
+            self.skipTest("no default model")
+        before = json.loads(run("info", source, "--json").stdout)
+        outputs = []
+        for threads in "1", "2":
+            out = self.path("out.gguf")
+            result = run("quantize", source, out, "F16", "-t", threads)
+            self.assertEqual((result.returncode, result.stdout), (0, b""), result.stderr)
+            self.assertEqual(result.stderr.count(b"\n"), sum(before["formats"].values()))
+            outputs.append(self.read("out.gguf"))
+        self.assertTrue(outputs[0] == outputs[1])
+        after = json.loads(run("info", out, "--json").stdout)
+        self.assertEqual(after["metadata"]["general.file_type"], 1)
+        self.assertEqual(after["metadata"]["general.quantization_version"], 2)
+        self.assertEqual(after["parameters"], before["parameters"])
+        self.assertIn("f16", after["formats"])
+        self.assertEqual(run("run", "-m", out, "-q", "--temp", "0", "-p", "hi").returncode, 0)
+
+
+class Tokenize(Case):
+    def tokenize(self, *args, stdin=b""):
+        result = run("tokenize", "-m", self.path("tiny.gguf", tiny_vocabulary()), *args,
+                     stdin=stdin)
+        self.assertEqual((result.returncode, result.stderr), (0, b""))
+        return result.stdout
+
+    def test_ids(self):
+        self.assertEqual(self.tokenize("-p", "abab", "--ids"), b"1 263 262\n")
+        self.assertEqual(self.tokenize("-p", "abab", "--ids", "--no-bos"), b"263 262\n")
+        self.assertEqual(self.tokenize("-p", "", "--ids", "--no-bos"), b"\n")
+        self.assertEqual(self.tokenize("-p", "<s>", "--ids", "--no-bos"), b"1\n")
+        self.assertNotEqual(self.tokenize("-p", "<s>", "--ids", "--no-bos", "--no-special"), b"1\n")
+
+    def test_pieces(self):
+        self.assertEqual(self.tokenize("-p", "ab\n\xff", "--no-bos").split(b"\n")[:2],
+                         [b"263\t ab", b"13\t\\n"])
+
+    def test_text_from_file_and_stdin(self):
+        expected = self.tokenize("-p", "ab\n", "--ids")
+        self.assertEqual(self.tokenize("-f", self.path("text", b"ab\n"), "--ids"), expected)
+        self.assertEqual(self.tokenize("--ids", stdin=b"ab\n"), expected)
+
+
+class Targets(Case):
+    def test_list(self):
+        result = run("targets")
+        self.assertEqual((result.returncode, result.stderr), (0, b""))
+        self.assertEqual(result.stdout.count(b"* "), 1)
+        self.assertEqual(targets()[-1], "scalar")
+
+    def test_cap(self):
+        for name in targets():
+            lines = run("targets", env={"HOB_TARGET": name}).stdout.decode().splitlines()
+            self.assertIn("* " + name, " ".join(line for line in lines if line[0] == "*"))
+
+
+class DefaultModel(Case):
+    def setUp(self):
+        super().setUp()
+        if not has_default_model():
+            self.skipTest("no default model in this build")
+
+    def test_run(self):
+        result = run("run", "-p", "turn off the kitchen lights")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        answer = json.loads(result.stdout)
+        self.assertEqual(answer["intent"], "lights_set")
+        self.assertRegex(result.stderr.decode(), r"^hob: \d+ prompt tokens in .* tok/s.*\n$")
+
+    def test_run_from_stdin_and_quietly(self):
+        expected = run("run", "-q", "-p", "set a timer for ten minutes")
+        self.assertEqual(expected.stderr, b"")
+        result = run("run", "-q", stdin=b"set a timer for ten minutes\n")
+        self.assertEqual(result.stdout, expected.stdout)
+
+    def test_seed(self):
+        args = ["run", "-q", "-p", "hello there", "--temp", "1.5", "-n", "20"]
+        first = run(*args, "--seed", "1").stdout
+        self.assertEqual(run(*args, "--seed", "1", "-t", "2").stdout, first)
+        others = {run(*args, "--seed", str(seed)).stdout for seed in range(2, 7)}
+        self.assertNotEqual(others, {first})
+
+    def test_no_tokens(self):
+        result = run("run", "-n", "0", "-p", "x")
+        self.assertEqual((result.returncode, result.stdout), (0, b"\n"))
+
+    def test_logits(self):
+        tokens = list(range(1, 41))
+        listed = ",".join(map(str, tokens))
+
+        def logits(*args, env=None):
+            result = run("logits", "--tokens", listed, "-o", self.path("out"), *args, env=env)
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, b"", b""))
+            return self.read("out")
+
+        expected = logits("-t", "1")
+        size = len(expected)
+        vocabulary = json.loads(run("info", "--json").stdout)
+        vocabulary = vocabulary["metadata"]["tokenizer.ggml.tokens"]["count"]
+        self.assertEqual(size, len(tokens) * vocabulary * 4)
+        for args in (["-t", "2"], ["-t", "3", "--batch", "1"], ["--batch", "7"], ["--batch", "512"]):
+            self.assertTrue(logits(*args) == expected, args)
+        for name in targets():
+            self.assertTrue(logits(env={"HOB_TARGET": name}) == expected, name)
+
+        run("logits", "--tokens-file", self.path("ids", listed.replace(",", "\n").encode()),
+            "-o", self.path("from_file"))
+        self.assertTrue(self.read("from_file") == expected)
+
+    def test_logits_errors(self):
+        out = self.path("out")
+        self.assert_fails(run("logits", "--tokens", "1,x", "-o", out), 2, "\"x\"")
+        self.assert_fails(run("logits", "--tokens", "99999999", "-o", out), 1, "99999999")
+        self.assertFalse(os.path.exists(out))
+        self.assert_fails(run("logits", "--tokens", "1", "-o", "/no/such/dir/out"), 1, "/no/such")
+        if os.path.exists("/dev/full"):
+            self.assert_fails(run("logits", "--tokens", "1", "-o", "/dev/full"), 1, "/dev/full")
+
+    def test_closed_pipe(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        result = subprocess.run([HOB, "run", "-p", "hello"], stdout=writer, stdin=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, timeout=60)
+        os.close(writer)
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr.count(b"\n"), 1, result.stderr)
+
+    def test_interrupt(self):
+        process = subprocess.Popen([HOB, "run", "--raw", "--temp", "9", "-n", "1000000"],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        time.sleep(0.5)  # it waits for its prompt, so this cannot come too late
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    HOB = sys.argv.pop(1)
+    unittest.main()

@@ -1,0 +1,272 @@
+// The scalar functions that results are made of, against their definitions: exp in double
+// precision, rounding to bf16 and the bf16 step in integers.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "kernels/reference.h"
+#include "tests/kernel_test_util.h"
+
+namespace hob {
+namespace {
+
+using test::Bits;
+using test::FromBits;
+using test::kInf;
+using test::kNan;
+using test::Random;
+
+class MathTest : public test::SeededTest {};
+
+// The largest error of one function, in units of the last place of the exact result.
+struct WorstUlp {
+  double ulp = 0;
+  float at = 0;
+
+  void Update(float x, float got, double want) {
+    if (want >= 0x1.ffffffp127) {  // rounds to infinity
+      if (got != kInf) ulp = kInf, at = x;
+      return;
+    }
+    const int exponent = std::max(std::ilogb(want), FLT_MIN_EXP - 1);
+    const double error =
+        std::abs(static_cast<double>(got) - want) / std::ldexp(1.0, exponent - (FLT_MANT_DIG - 1));
+    if (!(error <= ulp)) ulp = error, at = x;
+  }
+};
+
+// How far to step through the bit patterns of all floats.
+uint64_t Step() { return test::EnvFlag("HOB_TEST_EXHAUSTIVE") ? 1 : test::Quick() ? 65521 : 4093; }
+
+TEST_F(MathTest, ExpIsAccurate) {
+  WorstUlp normal, subnormal;
+  for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += Step()) {
+    const float x = FromBits(static_cast<uint32_t>(bits));
+    const float got = reference::Exp(x);
+    if (std::isnan(x)) {
+      EXPECT_TRUE(std::isnan(got));
+      continue;
+    }
+    const double want = std::exp(static_cast<double>(x));
+    (want < static_cast<double>(FLT_MIN) ? subnormal : normal).Update(x, got, want);
+  }
+  std::printf("Exp: worst error %.4f ULP at %a; subnormal results %.4f at %a\n", normal.ulp,
+              static_cast<double>(normal.at), subnormal.ulp, static_cast<double>(subnormal.at));
+  EXPECT_LE(normal.ulp, 2.0);
+  EXPECT_LE(subnormal.ulp, 1.0);
+}
+
+TEST_F(MathTest, ExpOfSpecialValues) {
+  EXPECT_EQ(Bits(reference::Exp(0.0f)), Bits(1.0f));
+  EXPECT_EQ(Bits(reference::Exp(-0.0f)), Bits(1.0f));
+  EXPECT_EQ(Bits(reference::Exp(test::kMinSubnormal)), Bits(1.0f));
+  EXPECT_EQ(Bits(reference::Exp(-kInf)), Bits(0.0f));
+  EXPECT_EQ(Bits(reference::Exp(-FLT_MAX)), Bits(0.0f));
+  EXPECT_EQ(reference::Exp(kInf), kInf);
+  EXPECT_EQ(reference::Exp(FLT_MAX), kInf);
+  EXPECT_TRUE(std::isnan(reference::Exp(kNan)));
+  EXPECT_TRUE(std::isnan(reference::Exp(-kNan)));
+}
+
+TEST_F(MathTest, Exp2NonPositiveIsAccurate) {
+  WorstUlp worst;
+  for (uint64_t bits = Bits(-0.0f); bits <= Bits(-64.0f);
+       bits += std::max<uint64_t>(1, Step() / 4)) {
+    const float x = FromBits(static_cast<uint32_t>(bits));
+    worst.Update(x, reference::Exp2NonPositive(x), std::exp2(static_cast<double>(x)));
+  }
+  std::printf("Exp2NonPositive: worst error %.4f ULP at %a\n", worst.ulp,
+              static_cast<double>(worst.at));
+  EXPECT_LE(worst.ulp, 2.0);
+}
+
+TEST_F(MathTest, Exp2NonPositiveOfSpecialValues) {
+  EXPECT_EQ(Bits(reference::Exp2NonPositive(0.0f)), Bits(1.0f));
+  EXPECT_EQ(Bits(reference::Exp2NonPositive(-0.0f)), Bits(1.0f));
+  for (int i = 0; i <= 64; ++i) {
+    EXPECT_EQ(Bits(reference::Exp2NonPositive(static_cast<float>(-i))), Bits(std::ldexp(1.0f, -i)));
+  }
+  for (float x : {std::nextafterf(-64.0f, -65.0f), -65.0f, -1000.0f, -FLT_MAX, -kInf}) {
+    EXPECT_EQ(Bits(reference::Exp2NonPositive(x)), Bits(0.0f)) << x;
+  }
+  EXPECT_TRUE(std::isnan(reference::Exp2NonPositive(kNan)));
+}
+
+// ---------------------------------------------------------------- bf16
+
+// To nearest even on 16 bits, of normal numbers; what is subnormal counts as zero.
+uint32_t RoundedToBF16(uint32_t bits) {
+  if ((bits & 0x7f800000u) == 0) return bits & 0x80000000u;
+  const uint32_t low = bits & 0xffffu, kept = bits & 0xffff0000u;
+  const bool up = low > 0x8000u || (low == 0x8000u && (kept & 0x10000u) != 0);
+  return kept + (up ? 0x10000u : 0u);
+}
+
+TEST_F(MathTest, RoundToBF16) {
+  for (uint64_t i = 0; i < (uint64_t{1} << 32); i += Step()) {
+    for (uint32_t bits : {static_cast<uint32_t>(i), static_cast<uint32_t>(i & ~0xffffull) | 0x8000u,
+                          static_cast<uint32_t>(i & ~0xffffull) | 0x7fffu}) {
+      const float x = FromBits(bits), got = reference::RoundToBF16(x);
+      if (std::isnan(x)) {
+        EXPECT_TRUE(std::isnan(got));
+      } else {
+        EXPECT_EQ(Bits(got), RoundedToBF16(bits)) << std::hex << bits;
+      }
+    }
+  }
+}
+
+// A finite number as significand * 2^exponent, the significand normalized to `digits` bits or 0.
+struct Scaled {
+  int64_t significand;
+  int exponent;
+};
+
+Scaled Split(double x, int digits) {
+  if (x == 0) return {0, 0};
+  const int exponent = std::ilogb(x) - (digits - 1);
+  return {static_cast<int64_t>(std::ldexp(x, -exponent)), exponent};
+}
+
+// v * 2^-shift, the lost bits gathered in the lowest one so that rounding later is still right.
+int64_t ShiftSticky(int64_t v, int shift) {
+  if (shift >= 62) return v == 0 ? 0 : v < 0 ? -1 : 1;
+  const int64_t magnitude = v < 0 ? -v : v;
+  const int64_t kept = (magnitude >> shift) | ((magnitude & ((int64_t{1} << shift) - 1)) != 0);
+  return v < 0 ? -kept : kept;
+}
+
+// The sum of w * x and acc, rounded to 24 bits as if exponents had no bounds, is below the smallest
+// normal number. All finite; the sum is not 0.
+bool TinyAfterRounding(float w, float x, float acc, bool* negative) {
+  Scaled product = Split(static_cast<double>(w) * static_cast<double>(x), 16);
+  Scaled addend = Split(static_cast<double>(acc), 24);
+  if (product.significand == 0) product.exponent = addend.exponent;
+  if (addend.significand == 0) addend.exponent = product.exponent;
+  // Room of 38 bits below the larger exponent: 62 bits in all.
+  const int exponent = std::max(product.exponent, addend.exponent) - 38;
+  const auto aligned = [exponent](const Scaled& s) {
+    const int left = s.exponent - exponent;
+    return left >= 0 ? s.significand * (int64_t{1} << left) : ShiftSticky(s.significand, -left);
+  };
+  const int64_t sum = aligned(product) + aligned(addend);
+  *negative = sum < 0;
+  const uint64_t magnitude = static_cast<uint64_t>(sum < 0 ? -sum : sum);
+  const int width = static_cast<int>(std::bit_width(magnitude));
+  const int drop = std::max(width - 24, 0);
+  uint64_t rounded = magnitude >> drop;
+  if (drop > 0) {
+    const uint64_t rest = magnitude & ((uint64_t{1} << drop) - 1), half = uint64_t{1} << (drop - 1);
+    if (rest > half || (rest == half && (rounded & 1) != 0)) ++rounded;
+  }
+  // rounded * 2^(exponent + drop) < 2^-126
+  return static_cast<int>(std::bit_width(rounded)) + exponent + drop <= -126;
+}
+
+float ExpectedBF16Step(float w, float x, float acc) {
+  if (std::fpclassify(acc) == FP_SUBNORMAL) acc = std::copysign(0.0f, acc);
+  const float fused = std::fma(w, x, acc);
+  if (!std::isfinite(w) || !std::isfinite(x) || !std::isfinite(acc)) return fused;
+  // Exactly zero: the ordinary rules give its sign.
+  const double product = static_cast<double>(w) * static_cast<double>(x);
+  if (product == -static_cast<double>(acc)) return fused;
+  bool negative = false;
+  if (TinyAfterRounding(w, x, acc, &negative)) return negative ? -0.0f : 0.0f;
+  return fused;
+}
+
+void ExpectBF16Step(float w, float x, float acc) {
+  const float got = reference::BF16Step(w, x, acc), want = ExpectedBF16Step(w, x, acc);
+  EXPECT_TRUE(test::Same(got, want))
+      << std::hexfloat << w << " * " << x << " + " << acc << " is " << got << ", expected " << want;
+}
+
+float RandomBF16(Random& random, int exponent) {
+  const float magnitude = std::ldexp(1.0f + static_cast<float>(random.Below(128)) / 128, exponent);
+  return random.OneIn(2) ? magnitude : -magnitude;
+}
+
+TEST_F(MathTest, BF16StepOfAnyFiniteValues) {
+  Random random(101);
+  const int cases = test::Quick() ? 20000 : 500000;
+  for (int i = 0; i < cases; ++i) {
+    const int a = static_cast<int>(random.Below(250)) - 125;
+    const int b = std::clamp(static_cast<int>(random.Below(250)) - 125, -126 - a, 127 - a);
+    const float w = RandomBF16(random, std::clamp(a, -126, 127));
+    const float x = RandomBF16(random, std::clamp(b, -126, 127));
+    const float acc = FromBits(static_cast<uint32_t>(random.Next()));
+    if (std::isnan(acc)) continue;
+    ExpectBF16Step(w, x, acc);
+  }
+}
+
+// Sums around the smallest normal number, where what is flushed and what is not lies half a unit
+// in the 25th bit apart.
+TEST_F(MathTest, BF16StepNearTheSubnormals) {
+  Random random(102);
+  const int cases = test::Quick() ? 50000 : 2000000;
+  for (int i = 0; i < cases; ++i) {
+    // The product: anywhere from 2^-170 to 2^-120; often right where the rounding decides.
+    const int exponent = random.OneIn(2) ? -154 + static_cast<int>(random.Below(8))
+                                         : -170 + static_cast<int>(random.Below(50));
+    const int part = -60 - static_cast<int>(random.Below(20));
+    const float w = RandomBF16(random, part), x = RandomBF16(random, exponent - part);
+    // The sum so far: the smallest normal numbers, their neighbours on both sides, or about them.
+    uint32_t bits = 0x00800000u;
+    switch (random.Below(4)) {
+      case 0:
+        bits += static_cast<uint32_t>(random.Below(4));
+        break;
+      case 1:
+        bits -= static_cast<uint32_t>(random.Below(4));
+        break;
+      case 2:
+        bits = static_cast<uint32_t>(random.Below(0x02000000));
+        break;
+      default:
+        bits = 0x00800000u + static_cast<uint32_t>(random.Below(0x00800000));
+        break;
+    }
+    ExpectBF16Step(w, x, FromBits(bits | (random.OneIn(2) ? 0x80000000u : 0)));
+  }
+}
+
+TEST_F(MathTest, BF16StepByHand) {
+  const float min = FLT_MIN;  // 2^-126
+  // 2^-126 - 2^-150 is a 24-bit number below the normal range, though binary32 rounds it back.
+  EXPECT_EQ(Bits(reference::BF16Step(-0x1p-75f, 0x1p-75f, min)), Bits(0.0f));
+  EXPECT_EQ(Bits(reference::BF16Step(0x1p-75f, 0x1p-75f, -min)), Bits(-0.0f));
+  // 2^-126 - 2^-151 is a tie of 24 bits, to even: 2^-126, which is normal.
+  EXPECT_EQ(Bits(reference::BF16Step(-0x1p-75f, 0x1p-76f, min)), Bits(min));
+  // 2^-126 - 1.5 * 2^-151 is nearer to 2^-126 - 2^-150.
+  EXPECT_EQ(Bits(reference::BF16Step(-0x1.8p-75f, 0x1p-76f, min)), Bits(0.0f));
+  // A subnormal sum so far is zero.
+  EXPECT_EQ(Bits(reference::BF16Step(1.0f, min, 0x1p-127f)), Bits(min));
+  EXPECT_EQ(Bits(reference::BF16Step(0.0f, 1.0f, 0x1p-127f)), Bits(0.0f));
+  // Zeros: only the sum of two negative ones is negative.
+  EXPECT_EQ(Bits(reference::BF16Step(-0.0f, 1.0f, -0.0f)), Bits(-0.0f));
+  EXPECT_EQ(Bits(reference::BF16Step(-0.0f, 1.0f, -0x1p-130f)), Bits(-0.0f));
+  EXPECT_EQ(Bits(reference::BF16Step(-0.0f, 1.0f, 0.0f)), Bits(0.0f));
+  EXPECT_EQ(Bits(reference::BF16Step(1.0f, -1.0f, 1.0f)), Bits(0.0f));
+  EXPECT_EQ(Bits(reference::BF16Step(-0x1p-100f, 0x1p-100f, 0.0f)), Bits(-0.0f));
+  EXPECT_EQ(reference::BF16Step(0x1p100f, 0x1p100f, 0.0f), kInf);
+  EXPECT_TRUE(std::isnan(reference::BF16Step(kInf, 0.0f, 1.0f)));
+  EXPECT_TRUE(std::isnan(reference::BF16Step(kInf, 1.0f, -kInf)));
+}
+
+TEST_F(MathTest, SumOf16IsTheTree) {
+  Random random(103);
+  for (int i = 0; i < 1000; ++i) {
+    float x[16];
+    test::Fill(i % 2 == 0 ? test::Data::kNormal : test::Data::kSpecials, random, x, 16);
+    const float got = reference::SumOf16(x);
+    for (size_t half = 8; half > 0; half /= 2) {
+      for (size_t j = 0; j < half; ++j) x[j] += x[j + half];
+    }
+    EXPECT_TRUE(test::Same(got, x[0]));
+  }
+}
+
+}  // namespace
+}  // namespace hob
