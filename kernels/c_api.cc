@@ -216,10 +216,11 @@ hob_status PlanAttention(const hob_attention_args* args, bool with_memory, Atten
   return HOB_OK;
 }
 
-hob_status CheckRows(const void* x, const void* out, size_t m, size_t n) {
+hob_status CheckRows(const void* in, const char* in_name, const void* out, const char* out_name,
+                     size_t m, size_t n) {
   RETURN_IF_ERROR(CheckTarget());
-  RETURN_IF_ERROR(CheckPointer(x, "x"));
-  RETURN_IF_ERROR(CheckPointer(out, "out"));
+  RETURN_IF_ERROR(CheckPointer(in, in_name));
+  RETURN_IF_ERROR(CheckPointer(out, out_name));
   RETURN_IF_ERROR(CheckPositive(n, "n"));
   return CheckProduct(m, n, "m x n");
 }
@@ -503,7 +504,7 @@ hob_status hob_attention(const hob_attention_args* args, void* workspace, size_t
 
 hob_status hob_rms_norm(const float* x, const float* weight, float eps, size_t m, size_t n,
                         float* out) {
-  RETURN_IF_ERROR(CheckRows(x, out, m, n));
+  RETURN_IF_ERROR(CheckRows(x, "x", out, "out", m, n));
   RETURN_IF_ERROR(CheckPointer(weight, "weight"));
   for (size_t i = 0; i < m; ++i) Rows().rms_norm(x + i * n, weight, eps, n, out + i * n);
   return HOB_OK;
@@ -540,7 +541,7 @@ hob_status hob_rope_table(size_t first, size_t count, size_t n_rot, double base,
 
 hob_status hob_rope(hob_rope_style style, const float* table, size_t m, size_t n_heads,
                     size_t head_dim, size_t n_rot, float* x) {
-  RETURN_IF_ERROR(CheckRows(table, x, m, head_dim));
+  RETURN_IF_ERROR(CheckRows(table, "table", x, "x", m, head_dim));
   if (style != HOB_ROPE_INTERLEAVED && style != HOB_ROPE_HALVES) {
     return SetError(HOB_ERROR_ARGUMENT, "style is %d, expected HOB_ROPE_INTERLEAVED or _HALVES",
                     static_cast<int>(style));
@@ -556,7 +557,7 @@ hob_status hob_rope(hob_rope_style style, const float* table, size_t m, size_t n
 }
 
 hob_status hob_softmax(const float* x, size_t m, size_t n, float* out) {
-  RETURN_IF_ERROR(CheckRows(x, out, m, n));
+  RETURN_IF_ERROR(CheckRows(x, "x", out, "out", m, n));
   for (size_t i = 0; i < m; ++i) Rows().softmax(x + i * n, n, out + i * n);
   return HOB_OK;
 }
@@ -580,14 +581,14 @@ hob_status hob_add(const float* a, const float* b, size_t count, float* out) {
 }
 
 hob_status hob_argmax(const float* x, size_t m, size_t n, int32_t* index) {
-  RETURN_IF_ERROR(CheckRows(x, index, m, n));
+  RETURN_IF_ERROR(CheckRows(x, "x", index, "index", m, n));
   for (size_t i = 0; i < m; ++i) index[i] = static_cast<int32_t>(Rows().argmax(x + i * n, n));
   return HOB_OK;
 }
 
 hob_status hob_quantize_activations(const float* x, size_t m, size_t k, int8_t* codes,
                                     float* scales) {
-  RETURN_IF_ERROR(CheckRows(x, codes, m, k));
+  RETURN_IF_ERROR(CheckRows(x, "x", codes, "codes", m, k));
   RETURN_IF_ERROR(CheckPointer(scales, "scales"));
   if (k % kBlock != 0) {
     return SetError(HOB_ERROR_SHAPE, "k = %zu is not a multiple of %zu", k, kBlock);

@@ -65,7 +65,8 @@ struct Format : FormatRow {
   // Packs `lanes` (1 to 16) rows of k values, row_bytes apart, into one panel; the missing lanes
   // become zero weights.
   void (*pack)(const uint8_t* rows, size_t row_bytes, size_t lanes, size_t k, uint8_t* panel);
-  // Decodes one output (lane) of a panel: out (k). The same values as decoding the file's row.
+  // Decodes one output (lane) of a panel: out (k). The same values as decoding the file's row,
+  // except that a subnormal bf16 is zero once packed.
   void (*unpack)(const uint8_t* panel, size_t lane, size_t k, float* out);
   // The definition of the matmul: sum over k of act[k] * weight[k] for one output, from its file
   // blocks and one prepared row of activations (matmul.h, m = 1).

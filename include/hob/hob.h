@@ -152,8 +152,9 @@ HOB_API hob_status hob_packed_bytes(hob_format format, size_t n, size_t k, size_
 HOB_API hob_status hob_pack(hob_format format, const void* rows, size_t n, size_t k, size_t n_begin,
                             size_t n_end, void* packed);
 
-// Embedding lookup: out[i][k] = weight[ids[i]][k], decoded, from packed weights. Every id must be
-// in [0, n).
+// Embedding lookup: out[i][k] = weight[ids[i]][k], decoded, from packed weights: the same values as
+// hob_dequantize_rows gives, except that a subnormal bf16 is zero once packed. Every id must be in
+// [0, n).
 HOB_API hob_status hob_embed(hob_format format, const void* packed, size_t n, size_t k,
                              const int32_t* ids, size_t m, float* out, size_t out_stride);
 
