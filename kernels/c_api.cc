@@ -24,7 +24,7 @@ thread_local char last_message[512] = "";
 
 }  // namespace
 
-hob_status SetError(hob_status status, const char* format, ...) {
+hob_status hob_internal_set_error(hob_status status, const char* format, ...) {
   va_list args;
   va_start(args, format);
   std::vsnprintf(last_message, sizeof(last_message), format, args);

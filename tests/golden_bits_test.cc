@@ -117,21 +117,17 @@ struct Golden {
 
 // Computed with the scalar target on x86-64.
 constexpr Golden kGolden[] = {
-    {"rows", 0x75407d7450ecb58e},
-    {"attention f32", 0x1f90fb0e67f7cece},
-    {"attention bf16", 0x71321698424e72ad},
-    {"matmul f32", 0x164eaabc58dd4d2e},
-    {"matmul f16", 0xe572e9cda42cfe98},
-    {"matmul bf16", 0xec8f04f3c7cdc483},
-    {"matmul q8_0", 0x71a0809e8da08c9e},
-    {"matmul q4_0", 0x124ca47908a9f6bd},
+    {"rows", 0x75407d7450ecb58e},           {"attention f32", 0x1f90fb0e67f7cece},
+    {"attention bf16", 0x71321698424e72ad}, {"matmul f32", 0x164eaabc58dd4d2e},
+    {"matmul f16", 0xe572e9cda42cfe98},     {"matmul bf16", 0xec8f04f3c7cdc483},
+    {"matmul q8_0", 0x71a0809e8da08c9e},    {"matmul q4_0", 0x124ca47908a9f6bd},
 };
 
 void Expect(const std::string& name, uint64_t digest) {
   for (const Golden& golden : kGolden) {
     if (name != golden.name) continue;
-    EXPECT_EQ(digest, golden.digest)
-        << "{\"" << name << "\", 0x" << std::hex << digest << "}, on " << TargetName(ActiveTarget());
+    EXPECT_EQ(digest, golden.digest) << "{\"" << name << "\", 0x" << std::hex << digest << "}, on "
+                                     << TargetName(ActiveTarget());
     return;
   }
   ADD_FAILURE() << "no constant for {\"" << name << "\", 0x" << std::hex << digest << "}";

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the hob command on damaged model files: it must refuse them politely, whatever they hold.
 
-    hostile_cli_test.py HOB_BINARY GGUF1 GGUF2 [--count 2000] [--seed 1]
+    hostile_cli_test.py HOB_BINARY GGUF... [--count 2000] [--seed 1]
 
 Each case is a copy of one of the files with a piece of damage, most of it where the file's
 structure is, which parse() finds: counts, lengths, types, dimensions, offsets, numbers. A case
@@ -237,7 +237,7 @@ def commands(hob, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("hob")
-    parser.add_argument("gguf", nargs=2)
+    parser.add_argument("gguf", nargs="+")
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -258,7 +258,7 @@ def main():
         path = os.path.join(directory, "damaged.gguf")
         for i in range(options.count):
             rng = random.Random("%d:%d" % (options.seed, i))
-            data, what = damage(*files[i % 2], rng)
+            data, what = damage(*files[i % len(files)], rng)
             with open(path, "wb") as file:
                 file.write(data)
             command = commands(options.hob, path)[i // 2 % 3]

@@ -1,5 +1,5 @@
-// The samples of README.md, compiled and run, so that they stay true. tests/readme_test.sh checks that
-// the README shows what stands between the marks.
+// The samples of README.md, compiled and run, so that they stay true: what stands between the marks
+// is what the README shows (tests/readme_test.cmake compares).
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,12 +7,19 @@
 // [kernels]
 #include <hob/hob.h>
 
-// out[m][n] = act[m][k] * weight[n][k]^T with the weights as 4-bit codes. Returns 0 or prints why not.
-static int MatmulQ4(const float* act, const float* weight, size_t m, size_t n, size_t k, float* out) {
+// out[m][n] = act[m][k] * weight[n][k]^T with the weights as 4-bit codes. Returns 0 or prints why
+// not.
+static int MatmulQ4(const float* act, const float* weight, size_t m, size_t n, size_t k,
+                    float* out) {
   size_t packed_bytes = 0, workspace_bytes = 0;
   void *blocks = NULL, *packed = NULL, *workspace = NULL;
-  hob_matmul_args args = {sizeof(args), HOB_FORMAT_Q4_0, m, n, k, act};
-  args.out = out;
+  hob_matmul_args args = {.struct_size = sizeof(args),
+                          .format = HOB_FORMAT_Q4_0,
+                          .m = m,
+                          .n = n,
+                          .k = k,
+                          .act = act,
+                          .out = out};
 
   // Once per weight: encode (or take the blocks of a GGUF file) and pack.
   hob_status status = hob_packed_bytes(HOB_FORMAT_Q4_0, n, k, &packed_bytes);
@@ -51,7 +58,8 @@ static int Answer(const char* request) {
 
   hob_status status = hob_model_load_default(NULL, &model);
   if (status == HOB_OK) status = hob_session_create(model, NULL, &session);
-  if (status == HOB_OK) status = hob_tokenize(model, prompt, strlen(prompt), 0, tokens, 256, &count);
+  if (status == HOB_OK)
+    status = hob_tokenize(model, prompt, strlen(prompt), 0, tokens, 256, &count);
   int end = 0;
   while (status == HOB_OK && !end) {
     const char* text = "";

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
@@ -91,7 +92,13 @@ void InNewProcess(const char* hob_target_value, bool (*check)()) {
   const char* before = std::getenv("HOB_TARGET");
   const std::string saved = before == nullptr ? "" : before;
   setenv("HOB_TARGET", hob_target_value, 1);
-  EXPECT_EXIT(std::_Exit(check() ? 0 : 1), ::testing::ExitedWithCode(0), "");
+  const auto checked = [check] {
+    if (check()) std::_Exit(0);
+    std::fprintf(stderr, "target %s, message: %s\n", TargetName(ActiveTarget()),
+                 hob_status_message());
+    std::_Exit(1);
+  };
+  EXPECT_EXIT(checked(), ::testing::ExitedWithCode(0), "");
   if (before == nullptr) {
     unsetenv("HOB_TARGET");
   } else {

@@ -1,0 +1,18 @@
+# README.md shows its samples as tests/readme_test.c compiles them. usage: cmake -DSOURCE_DIR=... -P
+file(READ "${SOURCE_DIR}/README.md" readme)
+# Code is indented by four spaces in Markdown.
+string(REPLACE "\n    " "\n" readme "${readme}")
+file(READ "${SOURCE_DIR}/tests/readme_test.c" code)
+foreach(name kernels model)
+  string(FIND "${code}" "// [${name}]\n" begin)
+  string(LENGTH "// [${name}]\n" mark)
+  math(EXPR begin "${begin} + ${mark}")
+  string(SUBSTRING "${code}" ${begin} -1 sample)
+  string(FIND "${sample}" "// [end]" end)
+  string(SUBSTRING "${sample}" 0 ${end} sample)
+  string(FIND "${readme}" "${sample}" found)
+  if(found EQUAL -1)
+    message(SEND_ERROR "README.md does not show the sample [${name}] of tests/readme_test.c")
+  endif()
+endforeach()
+message(STATUS "readme_test: the samples agree")
