@@ -152,7 +152,7 @@ TEST_P(AttentionTest, HeadShapesMatchTheReference) {
   for (hob_cache_type type : kTypes) {
     for (size_t head_dim : kHeadDims) {
       for (size_t group = 1; group <= 4; ++group) {
-        if (test::Quick() && (head_dim > 64 || group % 2 == 0)) continue;
+        if (test::Quick() && (head_dim > 64 || group != 1 + head_dim % 4)) continue;
         const size_t pos = kPositions[random.Below(test::Quick() ? 6 : 9)];
         const size_t m = kQueries[random.Below(4)];
         ExpectReference({type, head_dim, 1 + random.Below(3), group, pos, m}, Data::kNormal,
@@ -167,7 +167,7 @@ TEST_P(AttentionTest, PositionsMatchTheReference) {
   for (hob_cache_type type : kTypes) {
     for (size_t pos : kPositions) {
       for (size_t m : kQueries) {
-        if (test::Quick() && (m == 70 || (m == 17 && pos > 64))) continue;
+        if (test::Quick() && (m > 5 || pos % 16 == 0)) continue;
         ExpectReference({type, 16, 1, 3, pos, m}, Data::kNormal, random);
       }
     }
@@ -200,6 +200,7 @@ TEST_P(AttentionTest, LargeScoresMatchTheReference) {
   Random random(405);
   for (hob_cache_type type : kTypes) {
     for (float factor : {3.0f, 20.0f, 1e4f, 1e18f}) {
+      if (test::Quick() && factor != 20.0f) continue;
       Problem p({type, 16, 1, 2, 250, 12}, Data::kNormal, random);
       for (float& x : p.q) x *= factor;
       ExpectReference(p, p.Reference());
@@ -220,7 +221,7 @@ TEST_P(AttentionTest, OneBadTokenMatchesTheReference) {
   for (hob_cache_type type : kTypes) {
     for (float bad : {test::kNan, test::kInf, -test::kInf}) {
       for (size_t token : {0, 1, 63, 64, 130, 255, 256, 290, 299}) {
-        if (test::Quick() && token % 2 == 0) continue;
+        if (test::Quick() && token != 63 && token != 255) continue;
         const Shape shape{type, 8, 1, 2, 290, 10};
         Problem keys(shape, Data::kNormal, random);
         keys.k[token * 8 + random.Below(8)] = bad;
@@ -257,6 +258,7 @@ TEST_P(AttentionTest, AppendingInPiecesIsAppendingAtOnce) {
   Random random(408);
   for (hob_cache_type type : kTypes) {
     for (size_t head_dim : {3, 16, 40}) {
+      if (test::Quick() && head_dim != 3) continue;
       const Problem p({type, head_dim, 2, 2, 90, 7}, Data::kNormal, random);
       const std::vector<float> want = p.Reference();
       for (size_t most : {1, 2, 3, 20, 64}) {
@@ -295,6 +297,7 @@ TEST_P(AttentionTest, AnyDivisionOfTheWork) {
   Random random(410);
   for (hob_cache_type type : kTypes) {
     for (size_t pos : {0, 61, 250}) {
+      if (test::Quick() && pos != 61) continue;
       const Problem p({type, 16, 2, 3, pos, 17}, Data::kNormal, random);
       const std::vector<float> want = p.Reference();
       SCOPED_TRACE(p.shape.Text());
