@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 
@@ -75,8 +76,9 @@ hob_status CheckProduct(size_t a, size_t b, const char* what) {
 
 hob_status CheckTarget() {
   if (ActiveTarget() >= 0) return HOB_OK;
-  return SetError(HOB_ERROR_TARGET, "HOB_TARGET is not a target of this build; it has: %s",
-                  KnownTargetNames());
+  const char* name = std::getenv("HOB_TARGET");
+  return SetError(HOB_ERROR_TARGET, "HOB_TARGET is '%s', expected one of this build's targets: %s",
+                  name == nullptr ? "" : name, KnownTargetNames());
 }
 
 hob_status CheckFormat(hob_format id, const Format** format) {

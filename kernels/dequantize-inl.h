@@ -38,11 +38,13 @@ HWY_INLINE void ScaleBytes(const int8_t* codes, size_t n, float scale, float* ou
   }
 }
 
-// out = codes - zero, as signed bytes.
-template <class V>
-HWY_INLINE void StoreCentered(V codes, int zero, int8_t* out) {
-  const hn::RebindToSigned<hn::DFromV<V>> di8;
-  hn::StoreU(hn::Sub(hn::BitCast(di8, codes), hn::Set(di8, static_cast<int8_t>(zero))), di8, out);
+// out = codes - zero, as signed bytes. The tag comes from the caller: a vector of SVE does not know
+// that it was meant to be shorter than its register.
+template <class D>
+HWY_INLINE void StoreCentered(D d, hn::Vec<D> codes, int zero, int8_t* out) {
+  const hn::RebindToSigned<D> di8;
+  const auto centered = hn::Sub(codes, hn::Set(d, static_cast<uint8_t>(zero)));
+  hn::StoreU(hn::BitCast(di8, centered), di8, out);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -37,6 +37,13 @@
 #define HOB_API __attribute__((visibility("default")))
 #endif
 
+// In C++, an enum that may hold any int: a caller's mistake must be an error, not undefined.
+#ifdef __cplusplus
+#define HOB_INT_ENUM : int
+#else
+#define HOB_INT_ENUM
+#endif
+
 #define HOB_VERSION_MAJOR 0
 #define HOB_VERSION_MINOR 1
 #define HOB_VERSION_PATCH 0
@@ -47,7 +54,7 @@ extern "C" {
 
 // ---------------------------------------------------------------- status
 
-typedef enum hob_status {
+typedef enum hob_status HOB_INT_ENUM {
   HOB_OK = 0,
   HOB_ERROR_ARGUMENT = 1,     // a null pointer, a struct_size or a value out of range
   HOB_ERROR_SHAPE = 2,        // dimensions that do not fit together or the format
@@ -102,7 +109,7 @@ HOB_API hob_status hob_target_set(const char* name);
 
 // ---------------------------------------------------------------- weight formats
 
-typedef enum hob_format {
+typedef enum hob_format HOB_INT_ENUM {
 #define HOB_FORMAT(ENUM, name, id, values, bytes) HOB_FORMAT_##ENUM = id,
 #include "hob/formats.def"
 #undef HOB_FORMAT
@@ -185,7 +192,7 @@ HOB_API hob_status hob_matmul(const hob_matmul_args* args, void* workspace, size
 // ---------------------------------------------------------------- attention
 
 // How keys and values are kept.
-typedef enum hob_cache_type {
+typedef enum hob_cache_type HOB_INT_ENUM {
   HOB_CACHE_F32 = 0,  // as computed
   HOB_CACHE_BF16 = 1  // rounded to bf16, half the memory and twice the dot rate where there is one
 } hob_cache_type;
@@ -233,7 +240,7 @@ HOB_API hob_status hob_attention(const hob_attention_args* args, void* workspace
 HOB_API hob_status hob_rms_norm(const float* x, const float* weight, float eps, size_t m, size_t n,
                                 float* out);
 
-typedef enum hob_rope_style {
+typedef enum hob_rope_style HOB_INT_ENUM {
   HOB_ROPE_INTERLEAVED = 0,  // pairs (x[2i], x[2i + 1]): llama in GGUF
   HOB_ROPE_HALVES = 1        // pairs (x[i], x[i + n_rot / 2]): GPT-NeoX, Qwen
 } hob_rope_style;

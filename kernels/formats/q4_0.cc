@@ -98,8 +98,8 @@ struct Q4_0Simd : Q4_0 {
     for (size_t i = 0; i < k; i += kBlock, in += kBytes) {
       for (size_t j = 0; j < kBlock / 2; j += hn::Lanes(du8)) {
         const auto nibbles = hn::LoadU(du8, in + 2 + j);
-        StoreCentered(hn::And(nibbles, hn::Set(du8, uint8_t{15})), kZero, codes + j);
-        StoreCentered(hn::ShiftRight<4>(nibbles), kZero, codes + j + kBlock / 2);
+        StoreCentered(du8, hn::And(nibbles, hn::Set(du8, uint8_t{15})), kZero, codes + j);
+        StoreCentered(du8, hn::ShiftRight<4>(nibbles), kZero, codes + j + kBlock / 2);
       }
       ScaleBytes(codes, kBlock, F16ToF32(LoadAs<uint16_t>(in)), out + i);
     }
