@@ -28,12 +28,20 @@ static int failures = 0;
     CHECK(strstr(hob_status_message(), (part)) != NULL); \
   } while (0)
 
-/* 64-byte aligned memory that lives until the program ends. */
+static void* allocated[16];
+static size_t allocations;
+
+/* 64-byte aligned memory that lives until FreeAll. */
 static void* Allocate(size_t bytes) {
   void* memory = aligned_alloc(64, (bytes + 64) / 64 * 64);
-  if (memory == NULL) abort();
+  if (memory == NULL || allocations == 16) abort();
+  allocated[allocations++] = memory;
   memset(memory, 0, (bytes + 64) / 64 * 64);
   return memory;
+}
+
+static void FreeAll(void) {
+  while (allocations > 0) free(allocated[--allocations]);
 }
 
 /* Reproducible numbers in [-1, 1). */
@@ -322,6 +330,7 @@ int main(void) {
   TestAttention();
   TestModelErrors();
   TestDefaultModel();
+  FreeAll();
   printf("%d checks failed\n", failures);
   return failures == 0 ? 0 : 1;
 }
