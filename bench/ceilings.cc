@@ -25,7 +25,7 @@ namespace hob::bench {
 
 // A format as far as the int8 dot asks: codes that no target has to move.
 struct SmallCodes {
-  static constexpr int kZero = 0, kMaxCode = 15;
+  static constexpr int kZero = 0, kMaxLevel = 15;
 };
 
 // One target's loops.

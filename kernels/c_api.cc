@@ -597,8 +597,8 @@ hob_status hob_quantize_activations(const float* x, size_t m, size_t k, int8_t* 
   }
   const size_t blocks = k / kBlock;
   for (size_t i = 0; i < m * blocks; ++i) {
-    int32_t sum;
-    Rows().quantize_q8(x + i * kBlock, 1, kBlock, codes + i * kBlock, 1, scales + i, &sum);
+    int32_t sums[2];
+    Rows().quantize_q8(x + i * kBlock, 1, kBlock, codes + i * kBlock, 1, scales + i, sums);
   }
   return HOB_OK;
 }

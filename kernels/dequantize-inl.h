@@ -1,8 +1,10 @@
-// Pieces from which formats build their loads and their row decoders: nibbles, f16 scales, bytes to
-// scaled floats. Here lanes run along k: decoding has no sums, so nothing depends on the order.
+// Pieces from which formats build their SIMD side: codes out of the planes of a panel, scales, and
+// the decoding of a file row.
 
 #include <cstddef>
 #include <cstdint>
+
+#include "kernels/formats/contract.h"
 
 #if defined(HOB_KERNELS_DEQUANTIZE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HOB_KERNELS_DEQUANTIZE_INL_H_
@@ -17,8 +19,64 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-HWY_INLINE VU8 LowNibbles(VU8 v) { return hn::And(v, hn::Set(DU8(), uint8_t{15})); }
-HWY_INLINE VU8 HighNibbles(VU8 v) { return hn::ShiftRight<4>(v); }
+// ---------------------------------------------------------------- panels
+
+// Bytes shifted up (kBy > 0) or down, with what comes over from the neighbouring byte: cheaper than
+// a shift of bytes, which masks, when a mask follows anyway.
+template <int kBy>
+HWY_INLINE VU8 ShiftLoose(VU8 v) {
+  const hn::Repartition<uint16_t, DU8> du16;
+  if constexpr (kBy > 0) {
+    return hn::BitCast(DU8(), hn::ShiftLeft<kBy>(hn::BitCast(du16, v)));
+  } else if constexpr (kBy < 0) {
+    return hn::BitCast(DU8(), hn::ShiftRight<-kBy>(hn::BitCast(du16, v)));
+  } else {
+    return v;
+  }
+}
+
+// What the planes of kBitsLeft bits, the widest first, add to `low`, the kLow bits that are known.
+template <int kBitsLeft, int kLow, size_t kQuad>
+HWY_INLINE VU8 AddPlanes(const uint8_t* planes, VU8 low) {
+  if constexpr (kBitsLeft == 0) {
+    return low;
+  } else {
+    constexpr int kBits = PlaneCodes<kBitsLeft>::kWidest;
+    const VU8 v = hn::LoadU(DU8(), planes + 64 * (kQuad % kBits));
+    constexpr int kUp = static_cast<int>(kQuad / kBits) * kBits;
+    if constexpr (kBits == 8) {
+      return v;
+    } else {
+      const VU8 mask = hn::Set(DU8(), static_cast<uint8_t>(((1 << kBits) - 1) << kLow));
+      const VU8 bits = ShiftLoose<kLow - kUp>(v);
+      const VU8 sum = kLow == 0 ? hn::And(bits, mask) : hn::OrAnd(low, bits, mask);
+      return AddPlanes<kBitsLeft - kBits, kLow + kBits, kQuad>(planes + 64 * kBits, sum);
+    }
+  }
+}
+
+// The codes of k = 4 kQuad .. 4 kQuad + 3 of 32, for one slice of outputs from `lane` on.
+// codes: those of one step of 32 (the planes of PlaneCodes<kBits>).
+template <int kBits, size_t kQuad>
+HWY_INLINE VU8 PlaneQuad(const uint8_t* codes, size_t lane) {
+  return AddPlanes<kBits, 0, kQuad>(codes + 4 * lane, hn::Zero(DU8()));
+}
+
+// The levels of a quad, as the dot wants them.
+template <class F, size_t kQuad>
+HWY_INLINE VCode LevelQuad(const uint8_t* panel_block, size_t step, size_t lane) {
+  VU8 code;
+  if constexpr (requires { F::template Quad<kQuad>(panel_block, step, lane); }) {
+    code = F::template Quad<kQuad>(panel_block, step, lane);
+  } else {
+    code = PlaneQuad<F::kCodeBits, kQuad>(panel_block + F::kHeaderBytes + step * 64 * F::kCodeBits,
+                                          lane);
+  }
+  if constexpr (requires { F::kLevels; }) {
+    code = hn::TableLookupBytes(hn::LoadDup128(DU8(), F::kLevels), code);
+  }
+  return ToCodes<F>(code);
+}
 
 // One slice of f16 as f32, exact.
 HWY_INLINE VF32 LoadF16(const uint8_t* p) {
@@ -26,25 +84,57 @@ HWY_INLINE VF32 LoadF16(const uint8_t* p) {
   return hn::PromoteTo(DF32(), hn::LoadU(df16, reinterpret_cast<const hwy::float16_t*>(p)));
 }
 
-// out[i] = scale * codes[i]; n a multiple of 16.
-HWY_INLINE void ScaleBytes(const int8_t* codes, size_t n, float scale, float* out) {
+// One slice of unsigned or signed bytes as f32.
+template <typename T>
+HWY_INLINE VF32 LoadBytes(const uint8_t* p) {
+  const hn::Rebind<T, DI32> d8;
+  return hn::ConvertTo(DF32(), hn::PromoteTo(DI32(), hn::LoadU(d8, reinterpret_cast<const T*>(p))));
+}
+
+// ---------------------------------------------------------------- file rows
+//
+// Here lanes run along k: decoding has no sums, so nothing depends on the order.
+
+// At most 16 bytes: blocks begin at odd places, and no load may pass the end of a row.
+using DBytes = hn::CappedTag<uint8_t, 16>;
+
+// out = v - zero, as signed bytes. Tag first: a vector of SVE does not know that it was meant to be
+// shorter than its register.
+HWY_INLINE void StoreLevels(DBytes d, hn::Vec<DBytes> v, int zero, int8_t* out) {
+  const hn::RebindToSigned<DBytes> di8;
+  const auto levels = hn::Sub(v, hn::Set(d, static_cast<uint8_t>(zero)));
+  hn::StoreU(hn::BitCast(di8, levels), di8, out);
+}
+
+// out[i] = scale * levels[i] [- min]; n a multiple of 16.
+template <bool kHasMin>
+HWY_INLINE void ScaleLevels(const int8_t* levels, size_t n, float scale, float min, float* out) {
   const DF32 df;
   const DI32 di;
   const hn::Rebind<int8_t, DI32> di8;
   const VF32 factor = hn::Set(df, scale);
   for (size_t i = 0; i < n; i += hn::Lanes(df)) {
-    const VF32 v = hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(di8, codes + i)));
-    hn::StoreU(hn::Mul(factor, v), df, out + i);
+    VF32 v = hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(di8, levels + i)));
+    v = hn::Mul(factor, v);
+    if constexpr (kHasMin) v = hn::Sub(v, hn::Set(df, min));
+    hn::StoreU(v, df, out + i);
   }
 }
 
-// out = codes - zero, as signed bytes. The tag comes from the caller: a vector of SVE does not know
-// that it was meant to be shorter than its register.
-template <class D>
-HWY_INLINE void StoreCentered(D d, hn::Vec<D> codes, int zero, int8_t* out) {
-  const hn::RebindToSigned<D> di8;
-  const auto centered = hn::Sub(codes, hn::Set(d, static_cast<uint8_t>(zero)));
-  hn::StoreU(hn::BitCast(di8, centered), di8, out);
+// Decodes one row of k values from the file's blocks.
+template <class F>
+void DequantizeBlocks(const uint8_t* blocks, size_t k, float* out) {
+  constexpr size_t kSubs = F::kValues / F::kSub;
+  for (size_t i = 0; i < k; i += F::kValues, blocks += F::kBytes, out += F::kValues) {
+    HWY_ALIGN int8_t levels[F::kValues];
+    float scale[kSubs], min[kSubs];
+    F::Scales(blocks, scale, min);
+    F::Levels(blocks, levels);
+    for (size_t sub = 0; sub < kSubs; ++sub) {
+      ScaleLevels<F::kHasMin>(levels + sub * F::kSub, F::kSub, scale[sub],
+                              F::kHasMin ? min[sub] : 0, out + sub * F::kSub);
+    }
+  }
 }
 
 }  // namespace HWY_NAMESPACE

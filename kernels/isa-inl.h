@@ -33,7 +33,9 @@ using DI32 = hn::RebindToSigned<DF32>;
 using DU32 = hn::RebindToUnsigned<DF32>;
 using DI8 = hn::Repartition<int8_t, DI32>;
 using DU8 = hn::Repartition<uint8_t, DI32>;
+using DI16 = hn::Repartition<int16_t, DI32>;
 using VF32 = hn::Vec<DF32>;
+using VI16 = hn::Vec<DI16>;
 using VI32 = hn::Vec<DI32>;
 using VU32 = hn::Vec<DU32>;
 using VI8 = hn::Vec<DI8>;
@@ -44,10 +46,9 @@ HWY_INLINE size_t OutputsPerVector() { return hn::Lanes(DF32()); }
 
 // ---------------------------------------------------------------- int8 dot
 //
-// Dot4: acc[lane] += sum of 4 products of codes and activations, exact. x86 multiplies unsigned by
-// signed bytes, so codes stay as they are packed, 0 to 255. Arm (SDOT, svdot) multiplies signed
-// bytes, so codes above 127 are moved down by 128; the caller's zero point moves with them.
-// No step saturates: Highway widens to 16 bits before it multiplies where there is no dot.
+// Dot4: acc[lane] += sum of 4 products of levels (0 .. kMaxLevel) and activations (-127 .. 127),
+// exact. x86 multiplies unsigned by signed bytes, so levels stay as they are. Arm (SDOT, svdot)
+// multiplies signed bytes, so levels above 127 are moved down by 128; the zero point moves along.
 
 #if HWY_ARCH_X86
 using VCode = VU8;
@@ -56,24 +57,97 @@ template <class F>
 inline constexpr int kZeroPoint = F::kZero;
 
 template <class F>
-HWY_INLINE VCode ToCodes(VU8 packed) {
-  return packed;
+HWY_INLINE VCode ToCodes(VU8 levels) {
+  return levels;
 }
 #else
 using VCode = VI8;
 
 template <class F>
-inline constexpr int kZeroPoint = F::kMaxCode > 127 ? F::kZero - 128 : F::kZero;
+inline constexpr int kZeroPoint = F::kMaxLevel > 127 ? F::kZero - 128 : F::kZero;
 
 template <class F>
-HWY_INLINE VCode ToCodes(VU8 packed) {
-  if constexpr (F::kMaxCode > 127) packed = hn::Xor(packed, hn::Set(DU8(), uint8_t{128}));
-  return hn::BitCast(DI8(), packed);
+HWY_INLINE VCode ToCodes(VU8 levels) {
+  if constexpr (F::kMaxLevel > 127) levels = hn::Xor(levels, hn::Set(DU8(), uint8_t{128}));
+  return hn::BitCast(DI8(), levels);
 }
 #endif
 
-HWY_INLINE VI32 Dot4(VI32 acc, VCode codes, VI8 acts) {
-  return hn::SumOfMulQuadAccumulate(DI32(), codes, acts, acc);
+// AVX2, and AVX-512 without VNNI, have no such instruction but two halves of one. Products of bytes
+// are added in pairs to 16 bits, saturating (vpmaddubsw); pairs of 16 bits are multiplied and added
+// to 32 (vpmaddwd). The second costs as much as the first, so as many 16-bit sums as surely fit are
+// added up before it. A sum of one quad is at most 2 * kMaxLevel * 127 in magnitude, so
+//   kMaxLevel  15: 8 * 3810 = 30480    31: 4 * 7874 = 31496    63: 2 * 16002 = 32004
+//             127: 1 * 32258
+// are all below 32767, and no step saturates. Larger levels are widened to 16 bits first.
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3_DL
+inline constexpr bool kHasDot = false;
+#else
+inline constexpr bool kHasDot = true;
+#endif
+
+// Without a dot: how many quads may be added in 16 bits. 0: none, the levels must be widened.
+template <class F>
+inline constexpr size_t kQuadsIn16Bits = F::kMaxLevel <= 15    ? 8
+                                         : F::kMaxLevel <= 31  ? 4
+                                         : F::kMaxLevel <= 63  ? 2
+                                         : F::kMaxLevel <= 127 ? 1
+                                                               : 0;
+
+// Sums of the two products in each half of a quad, in 16 bits.
+HWY_INLINE VI16 Products(VU8 levels, VI8 acts) {
+  return hn::SatWidenMulPairwiseAdd(DI16(), levels, acts);
+}
+
+// acc + the sum of each pair of 16 bits.
+HWY_INLINE VI32 AddPairs(VI32 acc, VI16 sums) {
+  return hn::Add(acc, hn::WidenMulPairwiseAdd(DI32(), sums, hn::Set(DI16(), int16_t{1})));
+}
+
+// acc + the products of pairs of 16 bits.
+HWY_INLINE VI32 AddProducts(VI32 acc, VI16 levels, VI16 acts) {
+  return hn::Add(acc, hn::WidenMulPairwiseAdd(DI32(), levels, acts));
+}
+
+// A quad widened: k = 0 and 2 of each, then k = 1 and 3.
+HWY_INLINE VI16 EvenLevels(VU8 v) {
+  return hn::And(hn::BitCast(DI16(), v), hn::Set(DI16(), int16_t{255}));
+}
+HWY_INLINE VI16 OddLevels(VU8 v) {
+  const hn::RebindToUnsigned<DI16> du16;
+  return hn::BitCast(DI16(), hn::ShiftRight<8>(hn::BitCast(du16, v)));
+}
+HWY_INLINE VI16 EvenActs(VI8 v) {
+  return hn::ShiftRight<8>(hn::ShiftLeft<8>(hn::BitCast(DI16(), v)));
+}
+HWY_INLINE VI16 OddActs(VI8 v) { return hn::ShiftRight<8>(hn::BitCast(DI16(), v)); }
+
+// Emits nothing, but the vectors are in registers here: with 16 of them GCC would otherwise compute
+// all products first, and spill them (1.5 to 1.9 times slower), or load levels for every use.
+template <class... V>
+HWY_INLINE void Pin(V&... v) {
+#if defined(__GNUC__)
+  (..., [](V& one) HWY_ATTR { __asm__("" : "+v"(one.raw)); }(v));
+#endif
+}
+
+// Emits nothing, but what is in `t` must be loaded again: GCC would otherwise load it before the
+// loop, into registers that it has not got.
+template <class T>
+HWY_INLINE void KeepInMemory(T& t) {
+#if defined(__GNUC__)
+  __asm__("" : "+m"(t));
+#endif
+}
+
+HWY_INLINE VI32 Dot4(VI32 acc, VCode levels, VI8 acts) {
+  if constexpr (kHasDot) {
+    return hn::SumOfMulQuadAccumulate(DI32(), levels, acts, acc);
+  } else {
+    const VU8 bytes = hn::BitCast(DU8(), levels);
+    acc = AddProducts(acc, EvenLevels(bytes), EvenActs(acts));
+    return AddProducts(acc, OddLevels(bytes), OddActs(acts));
+  }
 }
 
 // ---------------------------------------------------------------- bf16 step
@@ -84,11 +158,23 @@ HWY_INLINE VI32 Dot4(VI32 acc, VCode codes, VI8 acts) {
 // (high) elements is added first, each step is one fused multiply-add.
 // BF16Scope must be alive around it, and only it: other code must not run in flush mode.
 
+// BF16Step: one of the two, for a value in the high half of each lane whose low half is zero.
+
+// The halves of a pair, as f32.
+HWY_INLINE VF32 HighHalf(VU32 pair) {
+  return hn::BitCast(DF32(), hn::And(pair, hn::Set(DU32(), 0xFFFF0000u)));
+}
+HWY_INLINE VF32 LowHalf(VU32 pair) { return hn::BitCast(DF32(), hn::ShiftLeft<16>(pair)); }
+
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_ZEN4
+inline constexpr bool kHasBF16Dot = true;
+
 struct BF16Scope {
   // The instruction ignores the floating-point mode: it always flushes.
   HWY_INLINE BF16Scope() {}
 };
+
+HWY_INLINE VF32 BF16Start(VF32 acc) { return acc; }
 
 HWY_INLINE VF32 BF16Dot(VF32 acc, VU32 w, VU32 x) {
   const hn::Repartition<hwy::bfloat16_t, DF32> dbf16;
@@ -97,13 +183,13 @@ HWY_INLINE VF32 BF16Dot(VF32 acc, VU32 w, VU32 x) {
                                        unused);
 }
 
-HWY_INLINE VF32 BF16Start(VF32 acc) { return acc; }
-#else
-
-HWY_INLINE VF32 HighHalf(VU32 pair) {
-  return hn::BitCast(DF32(), hn::And(pair, hn::Set(DU32(), 0xFFFF0000u)));
+// The other half adds -0 * +0 = -0, which changes nothing, not even a zero.
+HWY_INLINE VF32 BF16Step(VF32 acc, VF32 w, VF32 x) {
+  const DU32 du;
+  return BF16Dot(acc, hn::Or(hn::BitCast(du, w), hn::Set(du, 0x8000u)), hn::BitCast(du, x));
 }
-HWY_INLINE VF32 LowHalf(VU32 pair) { return hn::BitCast(DF32(), hn::ShiftLeft<16>(pair)); }
+#else
+inline constexpr bool kHasBF16Dot = false;
 
 #if HWY_ARCH_X86
 // The flush-to-zero and denormals-are-zero bits of MXCSR make a plain FMA do exactly that, at no

@@ -3,16 +3,18 @@
 //
 //   for each pair of panels (32 outputs)                        independent: split over threads
 //     for each tile of rows                                     their 32 outputs stay in L1
-//       for each block of k, upward                             the order is the contract
+//       for each step of 32 k, upward                           the order is the contract
 //         for each pair of slices (2 vectors of outputs)        tile-inl.h
 //
 // and the epilogue (bias, residual). Start here to read the SIMD side; before it come c_api.cc
 // (validation) and matmul.cc (activations). Tested by tests/matmul_test.cc.
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/formats/contract.h"
 #include "kernels/matmul.h"
@@ -25,6 +27,7 @@
 #endif
 
 #include "kernels/tile-inl.h"
+#include "kernels/tile_nodot-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hob {
@@ -82,48 +85,141 @@ HWY_INLINE void StorePair(const MatmulTask& task, size_t panel, size_t panel_end
 
 // ---------------------------------------------------------------- blocks
 
+// What the rows of a tile bring to one step of 32 k besides their codes.
+struct RowTerms {
+  alignas(64) int32_t start[2][kRowTile];
+  alignas(64) float min[2][kRowTile];
+  alignas(64) int16_t words[kRowTile * kBlock];
+};
+
+// The even codes of a row's 32, then the odd ones, as 16 bits.
+HWY_INLINE void WidenCodes(const int8_t* q, int16_t* words) {
+  for (size_t i = 0; i < kBlock; i += hn::Lanes(DI8())) {
+    const VI8 v = hn::LoadU(DI8(), q + i);
+    hn::StoreU(EvenActs(v), DI16(), words + i / 2);
+    hn::StoreU(OddActs(v), DI16(), words + kBlock / 2 + i / 2);
+  }
+}
+
+// The activations of step `step` (k / 32) for rows [row, row + rows).
+template <class F>
+HWY_INLINE StepActs ActsOf(const Q8Acts& acts, size_t m, size_t step, size_t row, size_t rows,
+                           RowTerms* terms) {
+  const DF32 df;
+  const DI32 di;
+  const size_t at = step * m + row;
+  // Vectors may run past the rows, within the tile's arrays; what is there is not used.
+  const auto load = [&](const int32_t* sums, size_t r) HWY_ATTR {
+    return r + hn::Lanes(di) <= rows ? hn::LoadU(di, sums + r) : hn::LoadN(di, sums + r, rows - r);
+  };
+  const int32_t* sums = acts.sums + 2 * step * m + row;
+  const VI32 zero = hn::Set(di, -kZeroPoint<F>);
+  for (size_t r = 0; (kZeroPoint<F> != 0 || F::kHasMin) && r < rows; r += hn::Lanes(di)) {
+    VI32 first = load(sums, r), second = load(sums + m, r);
+    if constexpr (kSubsPerStep<F> == 1) first = hn::Add(first, second);
+    if constexpr (kZeroPoint<F> != 0) {
+      hn::Store(hn::Mul(first, zero), di, terms->start[0] + r);
+      hn::Store(hn::Mul(second, zero), di, terms->start[1] + r);
+    }
+    if constexpr (F::kHasMin) {
+      const float* scale = acts.scales + at + r;
+      const VF32 x =
+          rows - r < hn::Lanes(df) ? hn::LoadN(df, scale, rows - r) : hn::LoadU(df, scale);
+      hn::Store(hn::Mul(x, hn::ConvertTo(df, first)), df, terms->min[0] + r);
+      hn::Store(hn::Mul(x, hn::ConvertTo(df, second)), df, terms->min[1] + r);
+    }
+  }
+  const int8_t* q = acts.codes + at * kBlock;
+  if constexpr (!kHasDot && kWide<F>) {
+    for (size_t r = 0; r < rows; ++r) WidenCodes(q + r * kBlock, terms->words + r * kBlock);
+  }
+  return {q, acts.scales + at, terms->start[0], terms->min[0], kRowTile, terms->words};
+}
+
 // c (rows, 32) = rows [row, row + rows) against a pair of panels.
 template <class F>
 HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const PanelPair& panels,
                           size_t row, size_t rows, float* c) {
-  const size_t step = OutputsPerVector();
+  const size_t slice = OutputsPerVector();
+  RowTerms terms;
   std::memset(c, 0, rows * kPair * sizeof(float));
-  for (size_t b = 0; b < task.k / kBlock; ++b) {
-    const size_t offset = b * F::kPanelBlockBytes;
-    const size_t at = b * task.m + row;
-    for (size_t i = 0; i < kPair; i += 2 * step) {
-      const size_t j = i + step;
-      TileBlock<F>(panels.Of(i) + offset, i % kPanel, panels.Of(j) + offset, j % kPanel,
-                   acts.codes + at * kBlock, acts.scales + at, acts.sums + at, rows, c + i, kPair,
-                   step);
+  for (size_t step = 0; step < task.k / kBlock; ++step) {
+    const StepActs x = ActsOf<F>(acts, task.m, step, row, rows, &terms);
+    const size_t block = step * kBlock / F::kValues * kPanelBlockBytes<F>;
+    for (size_t i = 0; i < kPair; i += 2 * slice) {
+      const size_t j = i + slice;
+      const TwoSlices w = {panels.Of(i) + block, i % kPanel, panels.Of(j) + block, j % kPanel,
+                           step % (F::kValues / kBlock)};
+      if constexpr (kHasDot) {
+        TileStep<F>(w, x, rows, c + i, kPair, slice);
+      } else {
+        TileStepNoDot<F>(w, x, rows, c + i, kPair, slice);
+      }
     }
   }
 }
 
-// c (32) = the only row against a pair of panels.
+// Steps of k that one row streams through at once.
+inline constexpr size_t kStreamSteps = 512;
+
+// What the only row brings to so many steps besides its codes: [step][sub-block].
+struct StreamTerms {
+  int32_t start[kStreamSteps * 2];
+  float min[kStreamSteps * 2];
+};
+
+// The activations of the only row from step `first` on, `steps` of them.
 template <class F>
-HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, const PanelPair& panels,
-                         float* c) {
-  const size_t step = OutputsPerVector();
-  for (size_t i = 0; i < kPair; i += 2 * step) {
-    const size_t j = i + step;
-    StreamRow<F>(panels.Of(i), i % kPanel, panels.Of(j), j % kPanel, acts.codes, acts.scales,
-                 acts.sums, task.k / kBlock, c + i, step);
+HWY_INLINE StepActs StreamActs(const Q8Acts& acts, size_t first, size_t steps, StreamTerms* terms) {
+  constexpr size_t kSubs = kSubsPerStep<F>;
+  for (size_t i = 0; i < steps; ++i) {
+    const int32_t* halves = acts.sums + 2 * (first + i);
+    for (size_t s = 0; s < kSubs; ++s) {
+      const int32_t sum = kSubs == 1 ? halves[0] + halves[1] : halves[s];
+      terms->start[i * kSubs + s] = -kZeroPoint<F> * sum;
+      if constexpr (F::kHasMin) {
+        terms->min[i * kSubs + s] = acts.scales[first + i] * static_cast<float>(sum);
+      }
+    }
+  }
+  return {acts.codes + first * kBlock, acts.scales + first, terms->start, terms->min, 1, nullptr};
+}
+
+// The only row against all panels.
+template <class F>
+HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t panel_begin,
+                         size_t panel_end) {
+  const size_t slice = OutputsPerVector(), panel_bytes = BlockFormat<F>::PanelBytes(task.k);
+  const size_t steps = task.k / kBlock;
+  StreamTerms terms;
+  HWY_ALIGN float c[kPair];
+  // What starts the steps is the same for every panel, and made once if it fits.
+  StepActs x = StreamActs<F>(acts, 0, std::min(steps, kStreamSteps), &terms);
+  for (size_t panel = panel_begin; panel < panel_end; panel += 2) {
+    const PanelPair panels = PairAt(task, panel_bytes, panel, panel_end);
+    std::memset(c, 0, sizeof(c));
+    for (size_t step = 0; step < steps; step += kStreamSteps) {
+      const size_t count = std::min(kStreamSteps, steps - step);
+      if (steps > kStreamSteps) x = StreamActs<F>(acts, step, count, &terms);
+      const size_t offset = step * kBlock / F::kValues * kPanelBlockBytes<F>;
+      for (size_t i = 0; i < kPair; i += 2 * slice) {
+        const size_t j = i + slice;
+        StreamRow<F>({panels.Of(i) + offset, i % kPanel, panels.Of(j) + offset, j % kPanel, 0}, x,
+                     count * kBlock / F::kValues, c + i, slice);
+      }
+    }
+    StorePair(task, panel, panel_end, 0, 1, c);
   }
 }
 
 template <class F>
 void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   const Q8Acts acts = Q8ActsIn(const_cast<void*>(task.act), task.m, task.k);
+  if (task.m == 1) return BlockRow<F>(task, acts, panel_begin, panel_end);
   const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k);
   HWY_ALIGN float c[kRowTile * kPair];
   for (size_t panel = panel_begin; panel < panel_end; panel += 2) {
     const PanelPair panels = PairAt(task, panel_bytes, panel, panel_end);
-    if (task.m == 1) {
-      BlockRow<F>(task, acts, panels, c);
-      StorePair(task, panel, panel_end, 0, 1, c);
-      continue;
-    }
     for (size_t row = 0; row < task.m; row += kRowTile) {
       const size_t rows = std::min(kRowTile, task.m - row);
       BlockTile<F>(task, acts, panels, row, rows, c);
@@ -132,34 +228,151 @@ void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   }
 }
 
+// The table of a format of blocks: F its scalar struct, Simd the one derived from it.
+template <class F, class Simd>
+constexpr SimdKernels<F> BlockKernels() {
+  return {{BlockMatmul<Simd>, DequantizeBlocks<Simd>}};
+}
+
 // ---------------------------------------------------------------- values
+//
+// How a format of values goes into the tile: E is the element of its panels, and Tile the element
+// of the tile. Where they differ, a group of k is kSteps steps of the tile, and weights are
+// expanded to f32 in L1 once for all rows of a tile, activations where they are pairs, too.
 
-// Rows per tile: the panels come again from L2 for every tile, the rows of activations stay in L1.
-inline constexpr size_t kValueRowTile = 16;
+struct ValuesF32 {
+  using E = ElementF32;
+  using Tile = ElementF32;
+  static constexpr size_t kSteps = 1;
+  static constexpr bool kExpands = false;
+};
 
+struct ValuesF16 {
+  using E = ElementF16;
+  using Tile = ElementF32;
+  static constexpr size_t kSteps = 1;
+  static constexpr bool kExpands = true;
+
+  // One slice of a group to kSteps slices, a pair of panels apart.
+  static HWY_INLINE void Expand(const E::W* w, float* out) { hn::StoreU(E::Load(w), DF32(), out); }
+};
+
+struct ValuesBF16 {
+  using E = ElementBF16;
+  using Tile = std::conditional_t<kHasBF16Dot, ElementBF16, ElementBF16Half>;
+  static constexpr size_t kSteps = kHasBF16Dot ? 1 : 2;
+  static constexpr bool kExpands = !kHasBF16Dot;
+
+  static HWY_INLINE void Expand(const E::W* w, float* out) {
+    const VU32 pair = E::Load(w);
+    hn::StoreU(HighHalf(pair), DF32(), out);
+    hn::StoreU(LowHalf(pair), DF32(), out + kPair);
+  }
+};
+
+// Steps of k that a tile goes through at once: with 32 outputs 16 KB of L1.
+inline constexpr size_t kValueSteps = 128;
+
+// Rows of a tile of values: expanded, they are 32 KB.
+inline constexpr size_t kValueRows = 64;
+
+struct ValueBuffers {
+  alignas(64) float c[kValueRows * kPair];
+  alignas(64) float weights[kValueSteps * kPair];
+  alignas(64) float acts[kValueRows * kValueSteps];
+};
+
+// Pairs of activations as the halves' tile takes them: the high half of each, then the low one.
+HWY_INLINE void ExpandActs(const uint32_t* x, size_t stride, size_t rows, size_t groups,
+                           float* out) {
+  for (size_t r = 0; r < rows; ++r, x += stride, out += kValueSteps) {
+    for (size_t g = 0; g < groups; ++g) {
+      out[2 * g] = std::bit_cast<float>(x[g] & 0xFFFF0000u);
+      out[2 * g + 1] = std::bit_cast<float>(x[g] << 16);
+    }
+  }
+}
+
+// b.c (rows, 32) += x (rows, groups) against groups [first, first + groups) of a pair of panels.
+template <class V>
+HWY_INLINE void ValueTile(const PanelPair& panels, size_t first, size_t groups,
+                          const typename V::E::X* x, size_t x_stride, size_t rows,
+                          ValueBuffers& b) {
+  using T = typename V::Tile;
+  using W = typename V::E::W;
+  const size_t slice = OutputsPerVector();
+  const auto at = [&](size_t i) {
+    return reinterpret_cast<const W*>(panels.Of(i)) + first * kPanel + i % kPanel;
+  };
+  if constexpr (V::kExpands) {
+    for (size_t i = 0; i < kPair; i += slice) {
+      const W* w = at(i);
+      for (size_t g = 0; g < groups; ++g) {
+        V::Expand(w + g * kPanel, b.weights + g * V::kSteps * kPair + i);
+      }
+    }
+  }
+  const typename T::X* tile_x;
+  if constexpr (std::is_same_v<typename T::X, typename V::E::X>) {
+    tile_x = x + first;
+  } else {
+    ExpandActs(x + first, x_stride, rows, groups, b.acts);
+    tile_x = b.acts;
+    x_stride = kValueSteps;
+  }
+  for (size_t i = 0; i < kPair; i += 2 * slice) {
+    if constexpr (V::kExpands) {
+      TileRows<T>(b.weights + i, b.weights + i + slice, kPair, tile_x, x_stride, groups * V::kSteps,
+                  rows, b.c + i, kPair, slice);
+    } else {
+      TileRows<T>(at(i), at(i + slice), kPanel, tile_x, x_stride, groups, rows, b.c + i, kPair,
+                  slice);
+    }
+  }
+}
+
+// One row: panels stream by, 8 slices at a time.
 template <class F, class E>
-void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
+HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   using W = typename E::W;
-  using X = typename E::X;
-  static_assert(sizeof(W) == sizeof(typename F::Lane));
+  const size_t slice = OutputsPerVector(), panel_bytes = ValueFormat<F>::PanelBytes(task.k);
+  const auto* x = static_cast<const typename E::X*>(ActivationRow(F::kAct, task, 0));
+  HWY_ALIGN float c[8 * kPanel];
+  const size_t panels = 8 * slice / kPanel;
+  for (size_t panel = panel_begin; panel < panel_end; panel += panels) {
+    const W* w[8];
+    for (size_t i = 0; i < 8; ++i) {
+      // Beyond the end the last panel comes again, for nothing.
+      const size_t p = std::min(panel + i * slice / kPanel, panel_end - 1);
+      w[i] = reinterpret_cast<const W*>(task.packed + p * panel_bytes) + i * slice % kPanel;
+    }
+    StreamValues<E>(w, kPanel, x, ValueFormat<F>::Groups(task.k), c);
+    for (size_t i = 0; i < panels && panel + i < panel_end; i += 2) {
+      StorePair(task, panel + i, panel_end, 0, 1, c + i * kPanel);
+    }
+  }
+}
+
+template <class F, class V>
+void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
+  using X = typename V::E::X;
+  static_assert(sizeof(typename V::E::W) == sizeof(typename F::Lane));
+  if (task.m == 1) return ValueRow<F, typename V::E>(task, panel_begin, panel_end);
   const size_t groups = ValueFormat<F>::Groups(task.k);
   const size_t panel_bytes = ValueFormat<F>::PanelBytes(task.k);
   const size_t x_stride = F::kAct == ActKind::kF32 ? task.act_stride : groups;
-  const size_t step = OutputsPerVector();
-  HWY_ALIGN float c[kValueRowTile * kPair];
+  constexpr size_t kGroups = kValueSteps / V::kSteps;
+  ValueBuffers b;
   for (size_t panel = panel_begin; panel < panel_end; panel += 2) {
     const PanelPair panels = PairAt(task, panel_bytes, panel, panel_end);
-    for (size_t row = 0; row < task.m; row += kValueRowTile) {
-      const size_t rows = std::min(kValueRowTile, task.m - row);
+    for (size_t row = 0; row < task.m; row += kValueRows) {
+      const size_t rows = std::min(kValueRows, task.m - row);
       const X* x = static_cast<const X*>(ActivationRow(F::kAct, task, row));
-      std::memset(c, 0, rows * kPair * sizeof(float));
-      for (size_t i = 0; i < kPair; i += 2 * step) {
-        const size_t j = i + step;
-        TileRows<E>(reinterpret_cast<const W*>(panels.Of(i)) + i % kPanel,
-                    reinterpret_cast<const W*>(panels.Of(j)) + j % kPanel, kPanel, x, x_stride,
-                    groups, rows, c + i, kPair, step);
+      std::memset(b.c, 0, rows * kPair * sizeof(float));
+      for (size_t g = 0; g < groups; g += kGroups) {
+        ValueTile<V>(panels, g, std::min(kGroups, groups - g), x, x_stride, rows, b);
       }
-      StorePair(task, panel, panel_end, row, rows, c);
+      StorePair(task, panel, panel_end, row, rows, b.c);
     }
   }
 }

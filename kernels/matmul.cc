@@ -21,7 +21,7 @@ size_t ActivationBytes(ActKind kind, size_t m, size_t k) {
     case ActKind::kBF16:
       return m * ((k + 1) / 2) * sizeof(uint32_t);
     case ActKind::kQ8:
-      return m * k + m * (k / kBlock) * (sizeof(float) + sizeof(int32_t));
+      return m * k + m * (k / kBlock) * (sizeof(float) + 2 * sizeof(int32_t));
   }
   return 0;
 }

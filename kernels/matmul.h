@@ -13,7 +13,8 @@
 namespace hob {
 
 // Prepared activations of m rows, in one 64-byte aligned buffer:
-//   kQ8    codes [k / 32][m][32] int8, then scales [k / 32][m] f32, then code sums [k / 32][m] i32
+//   kQ8    codes [k / 32][m][32] int8, then scales [k / 32][m] f32, then the sums of the first and
+//          of the second 16 codes, [k / 32][2][m] i32
 //   kBF16  pairs [m][ceil(k / 2)] u32, the even element in the high half
 //   kF32   nothing: the matmul reads the caller's rows
 struct Q8Acts {

@@ -162,14 +162,15 @@ void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes
     for (size_t i = 0; i < kBlock; ++i) amax = std::max(amax, MagnitudeBits(x[i]));
     float inverse;
     scales[b * stride] = Q8Scale(amax, &inverse);
-    int32_t sum = 0;
+    int32_t sum[2] = {0, 0};
     for (size_t i = 0; i < kBlock; ++i) {
       int32_t q = 0;
       if (inverse != 0.0f) Round(x[i] * inverse, &q);
       codes[i] = static_cast<int8_t>(q);
-      sum += q;
+      sum[i / 16] += q;
     }
-    sums[b * stride] = sum;
+    sums[2 * b * stride] = sum[0];
+    sums[(2 * b + 1) * stride] = sum[1];
   }
 }
 

@@ -179,16 +179,18 @@ void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes
   for (size_t b = 0; b < blocks; ++b, x += kBlock, codes += code_stride) {
     float inverse;
     scales[b * stride] = BlockScale(x, &inverse);
-    VI32 sum = hn::Zero(di);
-    for (size_t j = 0; j < kBlock; j += hn::Lanes(df)) {
-      // A block without a scale has no codes: 0, whatever x is (infinity times 0 would be NaN).
-      const VI32 q = inverse == 0.0f
-                         ? hn::Zero(di)
-                         : hn::NearestInt(hn::Mul(hn::LoadU(df, x + j), hn::Set(df, inverse)));
-      sum = hn::Add(sum, q);
-      hn::StoreU(hn::DemoteTo(di8, q), di8, codes + j);
+    for (size_t half = 0; half < 2; ++half) {
+      VI32 sum = hn::Zero(di);
+      for (size_t j = half * 16; j < half * 16 + 16; j += hn::Lanes(df)) {
+        // A block without a scale has no codes: 0, whatever x is (infinity times 0 would be NaN).
+        const VI32 q = inverse == 0.0f
+                           ? hn::Zero(di)
+                           : hn::NearestInt(hn::Mul(hn::LoadU(df, x + j), hn::Set(df, inverse)));
+        sum = hn::Add(sum, q);
+        hn::StoreU(hn::DemoteTo(di8, q), di8, codes + j);
+      }
+      sums[(2 * b + half) * stride] = hn::ReduceSum(di, sum);
     }
-    sums[b * stride] = hn::ReduceSum(di, sum);
   }
 }
 

@@ -37,7 +37,8 @@ struct RowKernels {
   size_t (*argmax)(const float* x, size_t n);
 
   // Quantizes x (k = 32 * blocks) to 8 bits: codes of block b go to codes + b * code_stride, its
-  // scale and the sum of its codes to scales[b * stride] and sums[b * stride].
+  // scale to scales[b * stride], the sums of its first and second 16 codes to
+  // sums[2 * b * stride] and sums[(2 * b + 1) * stride].
   void (*quantize_q8)(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
                       size_t stride, float* scales, int32_t* sums);
 

@@ -21,6 +21,7 @@
 #define HOB_KERNELS_TILE_INL_H_
 #endif
 
+#include "kernels/dequantize-inl.h"
 #include "kernels/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -65,76 +66,138 @@ struct ElementBF16 {
   static HWY_INLINE VF32 Step(VF32 acc, VU32 w, VU32 x) { return BF16Dot(acc, w, x); }
 };
 
-// c[r][2 slices] += sum over g of w[g][2 slices] * x[r][g], for 4 rows r.
+// The halves of such pairs, one after the other as f32, for targets without a bf16 dot.
+struct ElementBF16Half : ElementF32 {
+  using Scope = BF16Scope;
+  static HWY_INLINE VF32 Start(VF32 acc) { return BF16Start(acc); }
+  static HWY_INLINE VF32 Step(VF32 acc, VF32 w, VF32 x) { return BF16Step(acc, w, x); }
+};
+
+// c[r][2 slices] += sum over g of w[g][2 slices] * x[r][g], for kRows rows r (1, 2, 4 or 6).
 // w0, w1: the two slices at g = 0, w_stride lanes from one g to the next; x: rows x_stride apart;
-// c0: the first slice of row 0, rows c_stride apart; the second slice is c_gap after the first.
-// 8 accumulators = 2 FMA ports x 4 cycles of latency.
-template <class E>
-HWY_NOINLINE void Tile4(const typename E::W* HWY_RESTRICT w0, const typename E::W* HWY_RESTRICT w1,
-                        size_t w_stride, const typename E::X* HWY_RESTRICT x, size_t x_stride,
-                        size_t groups, float* HWY_RESTRICT c, size_t c_stride, size_t c_gap) {
+// c: the first slice of row 0, rows c_stride apart; the second slice is c_gap after the first.
+// 6 rows: 12 accumulators, 2 weights and 1 activation fit the 16 registers of AVX2, cover
+// 2 FMA ports x 4 cycles of latency, and load 8 vectors for 12 steps.
+template <class E, size_t kRows>
+HWY_NOINLINE void Tile(const typename E::W* HWY_RESTRICT w0, const typename E::W* HWY_RESTRICT w1,
+                       size_t w_stride, const typename E::X* HWY_RESTRICT x, size_t x_stride,
+                       size_t groups, float* HWY_RESTRICT c, size_t c_stride, size_t c_gap) {
   const DF32 df;
   [[maybe_unused]] const typename E::Scope scope;
-  float* c1 = c + c_stride;
-  float* c2 = c1 + c_stride;
-  float* c3 = c2 + c_stride;
-  VF32 a00 = E::Start(hn::LoadU(df, c)), a01 = E::Start(hn::LoadU(df, c + c_gap));
-  VF32 a10 = E::Start(hn::LoadU(df, c1)), a11 = E::Start(hn::LoadU(df, c1 + c_gap));
-  VF32 a20 = E::Start(hn::LoadU(df, c2)), a21 = E::Start(hn::LoadU(df, c2 + c_gap));
-  VF32 a30 = E::Start(hn::LoadU(df, c3)), a31 = E::Start(hn::LoadU(df, c3 + c_gap));
+  // Rows beyond kRows are never used; to give them an address costs nothing.
+  float* c1 = c + (kRows > 1 ? c_stride : 0);
+  float* c2 = c + (kRows > 2 ? 2 * c_stride : 0);
+  float* c3 = c + (kRows > 2 ? 3 * c_stride : 0);
+  float* c4 = c + (kRows > 4 ? 4 * c_stride : 0);
+  float* c5 = c + (kRows > 4 ? 5 * c_stride : 0);
+  const auto at = [&](const float* p) HWY_ATTR { return E::Start(hn::LoadU(df, p)); };
+  VF32 a00 = at(c), a01 = at(c + c_gap), a10 = at(c1), a11 = at(c1 + c_gap);
+  VF32 a20 = at(c2), a21 = at(c2 + c_gap), a30 = at(c3), a31 = at(c3 + c_gap);
+  VF32 a40 = at(c4), a41 = at(c4 + c_gap), a50 = at(c5), a51 = at(c5 + c_gap);
   for (size_t g = 0; g < groups; ++g, w0 += w_stride, w1 += w_stride, ++x) {
     const auto v0 = E::Load(w0), v1 = E::Load(w1);
     const auto x0 = E::Spread(x[0]);
     a00 = E::Step(a00, v0, x0), a01 = E::Step(a01, v1, x0);
-    const auto x1 = E::Spread(x[x_stride]);
-    a10 = E::Step(a10, v0, x1), a11 = E::Step(a11, v1, x1);
-    const auto x2 = E::Spread(x[2 * x_stride]);
-    a20 = E::Step(a20, v0, x2), a21 = E::Step(a21, v1, x2);
-    const auto x3 = E::Spread(x[3 * x_stride]);
-    a30 = E::Step(a30, v0, x3), a31 = E::Step(a31, v1, x3);
+    if constexpr (kRows > 1) {
+      const auto x1 = E::Spread(x[x_stride]);
+      a10 = E::Step(a10, v0, x1), a11 = E::Step(a11, v1, x1);
+    }
+    if constexpr (kRows > 2) {
+      const auto x2 = E::Spread(x[2 * x_stride]);
+      a20 = E::Step(a20, v0, x2), a21 = E::Step(a21, v1, x2);
+      const auto x3 = E::Spread(x[3 * x_stride]);
+      a30 = E::Step(a30, v0, x3), a31 = E::Step(a31, v1, x3);
+    }
+    if constexpr (kRows > 4) {
+      const auto x4 = E::Spread(x[4 * x_stride]);
+      a40 = E::Step(a40, v0, x4), a41 = E::Step(a41, v1, x4);
+      const auto x5 = E::Spread(x[5 * x_stride]);
+      a50 = E::Step(a50, v0, x5), a51 = E::Step(a51, v1, x5);
+    }
   }
   hn::StoreU(a00, df, c), hn::StoreU(a01, df, c + c_gap);
-  hn::StoreU(a10, df, c1), hn::StoreU(a11, df, c1 + c_gap);
-  hn::StoreU(a20, df, c2), hn::StoreU(a21, df, c2 + c_gap);
-  hn::StoreU(a30, df, c3), hn::StoreU(a31, df, c3 + c_gap);
+  if constexpr (kRows > 1) hn::StoreU(a10, df, c1), hn::StoreU(a11, df, c1 + c_gap);
+  if constexpr (kRows > 2) hn::StoreU(a20, df, c2), hn::StoreU(a21, df, c2 + c_gap);
+  if constexpr (kRows > 2) hn::StoreU(a30, df, c3), hn::StoreU(a31, df, c3 + c_gap);
+  if constexpr (kRows > 4) hn::StoreU(a40, df, c4), hn::StoreU(a41, df, c4 + c_gap);
+  if constexpr (kRows > 4) hn::StoreU(a50, df, c5), hn::StoreU(a51, df, c5 + c_gap);
 }
 
-// The same for one row.
-template <class E>
-HWY_NOINLINE void Tile1(const typename E::W* HWY_RESTRICT w0, const typename E::W* HWY_RESTRICT w1,
-                        size_t w_stride, const typename E::X* HWY_RESTRICT x, size_t groups,
-                        float* HWY_RESTRICT c, size_t c_gap) {
-  const DF32 df;
-  [[maybe_unused]] const typename E::Scope scope;
-  VF32 a0 = E::Start(hn::LoadU(df, c)), a1 = E::Start(hn::LoadU(df, c + c_gap));
-  for (size_t g = 0; g < groups; ++g, w0 += w_stride, w1 += w_stride) {
-    const auto x0 = E::Spread(x[g]);
-    a0 = E::Step(a0, E::Load(w0), x0);
-    a1 = E::Step(a1, E::Load(w1), x0);
-  }
-  hn::StoreU(a0, df, c);
-  hn::StoreU(a1, df, c + c_gap);
-}
-
-// `rows` rows, in fours and then one by one.
+// `rows` rows, in sixes; what is left in fours (8 = 4 + 4), twos and one.
 template <class E>
 HWY_INLINE void TileRows(const typename E::W* w0, const typename E::W* w1, size_t w_stride,
                          const typename E::X* x, size_t x_stride, size_t groups, size_t rows,
                          float* c, size_t c_stride, size_t c_gap) {
-  size_t r = 0;
-  for (; r + 4 <= rows; r += 4) {
-    Tile4<E>(w0, w1, w_stride, x + r * x_stride, x_stride, groups, c + r * c_stride, c_stride,
-             c_gap);
+  size_t step = 0;
+  for (; rows > 0; rows -= step, x += step * x_stride, c += step * c_stride) {
+    if (rows >= 6 && rows != 8) {
+      step = 6;
+      Tile<E, 6>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
+    } else if (rows >= 4) {
+      step = 4;
+      Tile<E, 4>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
+    } else if (rows >= 2) {
+      step = 2;
+      Tile<E, 2>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
+    } else {
+      step = 1;
+      Tile<E, 1>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
+    }
   }
-  for (; r < rows; ++r) {
-    Tile1<E>(w0, w1, w_stride, x + r * x_stride, groups, c + r * c_stride, c_gap);
+}
+
+// One row against 8 slices, each a stream of its own: 8 chains cover the latency of the step.
+// w: where each slice begins; c: slices step lanes apart.
+template <class E>
+HWY_NOINLINE void StreamValues(const typename E::W* const* w, size_t w_stride,
+                               const typename E::X* HWY_RESTRICT x, size_t groups,
+                               float* HWY_RESTRICT c) {
+  const DF32 df;
+  [[maybe_unused]] const typename E::Scope scope;
+  const auto *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
+  const auto *w4 = w[4], *w5 = w[5], *w6 = w[6], *w7 = w[7];
+  VF32 a0 = hn::Zero(df), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
+  for (size_t g = 0, at = 0; g < groups; ++g, at += w_stride) {
+    const auto s = E::Spread(x[g]);
+    a0 = E::Step(a0, E::Load(w0 + at), s), a1 = E::Step(a1, E::Load(w1 + at), s);
+    a2 = E::Step(a2, E::Load(w2 + at), s), a3 = E::Step(a3, E::Load(w3 + at), s);
+    a4 = E::Step(a4, E::Load(w4 + at), s), a5 = E::Step(a5, E::Load(w5 + at), s);
+    a6 = E::Step(a6, E::Load(w6 + at), s), a7 = E::Step(a7, E::Load(w7 + at), s);
   }
+  const size_t step = hn::Lanes(df);
+  hn::StoreU(a0, df, c), hn::StoreU(a1, df, c + step);
+  hn::StoreU(a2, df, c + 2 * step), hn::StoreU(a3, df, c + 3 * step);
+  hn::StoreU(a4, df, c + 4 * step), hn::StoreU(a5, df, c + 5 * step);
+  hn::StoreU(a6, df, c + 6 * step), hn::StoreU(a7, df, c + 7 * step);
 }
 
 // ---------------------------------------------------------------- blocks: 8-bit codes
 //
-// F::CodeQuad(panel_block, quad, lane): the codes of k = 4 quad .. 4 quad + 3, for the outputs from
-// `lane` on, 4 bytes a lane.  F::Scale(panel_block, lane): their scales.
+// A step is 32 of k. F::Scale and F::Min(panel_block, sub, lane) give a slice of them, LevelQuad
+// (dequantize-inl.h) the levels of 4 k.
+
+template <class F>
+inline constexpr size_t kSubsPerStep = kBlock / F::kSub;
+
+// Some rows of activations in one step.
+struct StepActs {
+  const int8_t* q;       // codes [rows][32]
+  const float* scale;    // [rows]
+  const int32_t* start;  // [rows] for each sub-block: where the integer sum starts, -zero * sum(q);
+                         // so a zero point costs nothing
+  const float* min;      // [rows] for each sub-block: scale * sum(q)
+  size_t gap;            // from one sub-block's start and min to the next's
+  const int16_t* words;  // [rows][2][16]: the even codes, then the odd; only where levels are wide
+};
+
+// Two slices of one panel block, or of two.
+struct TwoSlices {
+  const uint8_t* block0;
+  size_t lane0;
+  const uint8_t* block1;
+  size_t lane1;
+  size_t step;  // of 32, in the block
+};
 
 // The same 4 activations in every lane: one load, no shuffle.
 HWY_INLINE VI8 SpreadQuad(const int8_t* q) {
@@ -143,75 +206,147 @@ HWY_INLINE VI8 SpreadQuad(const int8_t* q) {
   return hn::BitCast(DI8(), hn::Set(DI32(), quad));
 }
 
-// c[r][2 slices] += block, for all rows: the codes of 32 k x 2 slices are unpacked once into 16
-// registers, then the rows stream by. Per row: 8 broadcasts, 16 dots, 2 conversions, 2 products, 2
-// fused multiply-adds. The zero point costs nothing: the integer sum starts at -zero * sum(q).
-// q: codes [rows][32], scales and sums [rows]; c: rows c_stride apart, slices c_gap apart.
 template <class F>
-HWY_NOINLINE void TileBlock(const uint8_t* HWY_RESTRICT block0, size_t lane0,
-                            const uint8_t* HWY_RESTRICT block1, size_t lane1,
-                            const int8_t* HWY_RESTRICT q, const float* HWY_RESTRICT scales,
-                            const int32_t* HWY_RESTRICT sums, size_t rows, float* HWY_RESTRICT c,
-                            size_t c_stride, size_t c_gap) {
+HWY_INLINE VI32 StartOf(const StepActs& x, size_t sub, size_t row) {
+  if constexpr (kZeroPoint<F> == 0) return hn::Zero(DI32());
+  return hn::Set(DI32(), x.start[sub * x.gap + row]);
+}
+
+// One link of the chain: acc + sum * (w_scale * x_scale) - w_min * x_min.
+template <class F>
+HWY_INLINE VF32 Link(VF32 acc, VI32 sum, VF32 w_scale, VF32 w_min, const StepActs& x, size_t sub,
+                     size_t row) {
   const DF32 df;
-  const DI32 di;
-  const VCode w00 = F::CodeQuad(block0, 0, lane0), w10 = F::CodeQuad(block1, 0, lane1);
-  const VCode w01 = F::CodeQuad(block0, 1, lane0), w11 = F::CodeQuad(block1, 1, lane1);
-  const VCode w02 = F::CodeQuad(block0, 2, lane0), w12 = F::CodeQuad(block1, 2, lane1);
-  const VCode w03 = F::CodeQuad(block0, 3, lane0), w13 = F::CodeQuad(block1, 3, lane1);
-  const VCode w04 = F::CodeQuad(block0, 4, lane0), w14 = F::CodeQuad(block1, 4, lane1);
-  const VCode w05 = F::CodeQuad(block0, 5, lane0), w15 = F::CodeQuad(block1, 5, lane1);
-  const VCode w06 = F::CodeQuad(block0, 6, lane0), w16 = F::CodeQuad(block1, 6, lane1);
-  const VCode w07 = F::CodeQuad(block0, 7, lane0), w17 = F::CodeQuad(block1, 7, lane1);
-  const VF32 scale0 = F::Scale(block0, lane0), scale1 = F::Scale(block1, lane1);
-  for (size_t r = 0; r < rows; ++r, q += kBlock, c += c_stride) {
-    VI32 i0 = hn::Set(di, -kZeroPoint<F> * sums[r]), i1 = i0;
-    VI8 x = SpreadQuad(q);
-    i0 = Dot4(i0, w00, x), i1 = Dot4(i1, w10, x), x = SpreadQuad(q + 4);
-    i0 = Dot4(i0, w01, x), i1 = Dot4(i1, w11, x), x = SpreadQuad(q + 8);
-    i0 = Dot4(i0, w02, x), i1 = Dot4(i1, w12, x), x = SpreadQuad(q + 12);
-    i0 = Dot4(i0, w03, x), i1 = Dot4(i1, w13, x), x = SpreadQuad(q + 16);
-    i0 = Dot4(i0, w04, x), i1 = Dot4(i1, w14, x), x = SpreadQuad(q + 20);
-    i0 = Dot4(i0, w05, x), i1 = Dot4(i1, w15, x), x = SpreadQuad(q + 24);
-    i0 = Dot4(i0, w06, x), i1 = Dot4(i1, w16, x), x = SpreadQuad(q + 28);
-    i0 = Dot4(i0, w07, x), i1 = Dot4(i1, w17, x);
-    const VF32 scale = hn::Set(df, scales[r]);
-    const VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_gap);
-    hn::StoreU(hn::MulAdd(hn::ConvertTo(df, i0), hn::Mul(scale0, scale), a0), df, c);
-    hn::StoreU(hn::MulAdd(hn::ConvertTo(df, i1), hn::Mul(scale1, scale), a1), df, c + c_gap);
+  const VF32 scale = hn::Mul(w_scale, hn::Set(df, x.scale[row]));
+  acc = hn::MulAdd(hn::ConvertTo(df, sum), scale, acc);
+  if constexpr (F::kHasMin) acc = hn::NegMulAdd(w_min, hn::Set(df, x.min[sub * x.gap + row]), acc);
+  return acc;
+}
+
+template <class F>
+HWY_INLINE VF32 MinOf(const uint8_t* block, size_t sub, size_t lane) {
+  if constexpr (F::kHasMin) {
+    return F::Min(block, sub, lane);
+  } else {
+    return hn::Zero(DF32());
+  }
+}
+
+// sums + the products of quads [kQuad, kEnd) of one slice in 16 bits, for targets without a dot.
+template <class F, size_t kQuad, size_t kEnd>
+HWY_INLINE VI16 SumQuads(VI16 sums, const uint8_t* block, size_t step, size_t lane,
+                         const int8_t* q) {
+  if constexpr (kQuad == kEnd) {
+    return sums;
+  } else {
+    const VI16 more = Products(LevelQuad<F, kQuad>(block, step, lane), SpreadQuad(q + 4 * kQuad));
+    return SumQuads<F, kQuad + 1, kEnd>(hn::Add(sums, more), block, step, lane, q);
+  }
+}
+
+// acc + the products of quads [kQuad, kEnd) of one slice, straight from the panel.
+template <class F, size_t kQuad, size_t kEnd>
+HWY_INLINE VI32 DotQuads(VI32 acc, const uint8_t* block, size_t step, size_t lane,
+                         const int8_t* q) {
+  if constexpr (kQuad == kEnd) {
+    return acc;
+  } else if constexpr (!kHasDot && kQuadsIn16Bits<F> > 0) {
+    constexpr size_t kNext = kQuad + kQuadsIn16Bits<F> < kEnd ? kQuad + kQuadsIn16Bits<F> : kEnd;
+    const VI16 first = Products(LevelQuad<F, kQuad>(block, step, lane), SpreadQuad(q + 4 * kQuad));
+    acc = AddPairs(acc, SumQuads<F, kQuad + 1, kNext>(first, block, step, lane, q));
+    return DotQuads<F, kNext, kEnd>(acc, block, step, lane, q);
+  } else {
+    acc = Dot4(acc, LevelQuad<F, kQuad>(block, step, lane), SpreadQuad(q + 4 * kQuad));
+    return DotQuads<F, kQuad + 1, kEnd>(acc, block, step, lane, q);
   }
 }
 
 // One row against all of k, streamed from the packed panels: the accumulators stay in registers.
-// Two integer chains a slice, which is free because integers add exactly in any order.
+// x: of step 0; the next step's codes are 32 further, its other parts x_gap.
 template <class F>
-HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT panel0, size_t lane0,
-                            const uint8_t* HWY_RESTRICT panel1, size_t lane1,
-                            const int8_t* HWY_RESTRICT q, const float* HWY_RESTRICT scales,
-                            const int32_t* HWY_RESTRICT sums, size_t blocks, float* HWY_RESTRICT c,
+HWY_NOINLINE void StreamRow(TwoSlices w, StepActs x, size_t blocks, float* HWY_RESTRICT c,
                             size_t c_gap) {
   const DF32 df;
-  const DI32 di;
+  constexpr size_t kQuads = F::kSub / 4;
   VF32 a0 = hn::Zero(df), a1 = hn::Zero(df);
-  for (size_t b = 0; b < blocks; ++b, q += kBlock) {
-    VI32 i0 = hn::Set(di, -kZeroPoint<F> * sums[b]), i1 = i0;
-    VI32 j0 = hn::Zero(di), j1 = hn::Zero(di);
-    for (size_t quad = 0; quad < 4; ++quad) {
-      const VI8 x = SpreadQuad(q + 4 * quad), y = SpreadQuad(q + 16 + 4 * quad);
-      i0 = Dot4(i0, F::CodeQuad(panel0, quad, lane0), x);
-      i1 = Dot4(i1, F::CodeQuad(panel1, quad, lane1), x);
-      j0 = Dot4(j0, F::CodeQuad(panel0, quad + 4, lane0), y);
-      j1 = Dot4(j1, F::CodeQuad(panel1, quad + 4, lane1), y);
+  for (size_t b = 0; b < blocks; ++b) {
+    for (size_t step = 0; step < F::kValues / kBlock; ++step) {
+      for (size_t s = 0; s < kSubsPerStep<F>; ++s) {
+        const size_t sub = step * kSubsPerStep<F> + s;
+        VI32 i0 = StartOf<F>(x, s, 0), i1 = i0;
+        if (s == 0) {
+          i0 = DotQuads<F, 0, kQuads>(i0, w.block0, step, w.lane0, x.q);
+          i1 = DotQuads<F, 0, kQuads>(i1, w.block1, step, w.lane1, x.q);
+        } else {
+          i0 = DotQuads<F, 8 - kQuads, 8>(i0, w.block0, step, w.lane0, x.q);
+          i1 = DotQuads<F, 8 - kQuads, 8>(i1, w.block1, step, w.lane1, x.q);
+        }
+        a0 = Link<F>(a0, i0, F::Scale(w.block0, sub, w.lane0), MinOf<F>(w.block0, sub, w.lane0), x,
+                     s, 0);
+        a1 = Link<F>(a1, i1, F::Scale(w.block1, sub, w.lane1), MinOf<F>(w.block1, sub, w.lane1), x,
+                     s, 0);
+      }
+      x.q += kBlock;
+      x.scale += 1;
+      x.start += kSubsPerStep<F>;
+      x.min += kSubsPerStep<F>;
     }
-    const VF32 scale = hn::Set(df, scales[b]);
-    const VF32 f0 = hn::ConvertTo(df, hn::Add(i0, j0)), f1 = hn::ConvertTo(df, hn::Add(i1, j1));
-    a0 = hn::MulAdd(f0, hn::Mul(F::Scale(panel0, lane0), scale), a0);
-    a1 = hn::MulAdd(f1, hn::Mul(F::Scale(panel1, lane1), scale), a1);
-    panel0 += F::kPanelBlockBytes;
-    panel1 += F::kPanelBlockBytes;
+    w.block0 += kPanelBlockBytes<F>;
+    w.block1 += kPanelBlockBytes<F>;
   }
   hn::StoreU(a0, df, c);
   hn::StoreU(a1, df, c + c_gap);
+}
+
+// c[r][2 slices] += one step, for all rows: the levels of 32 k x 2 slices are unpacked once into 16
+// registers, then the rows stream by. Per row: 8 broadcasts, 16 dots, and for each sub-block and
+// slice a conversion, a product, and one or two fused multiply-adds.
+// c: rows c_stride apart, slices c_gap apart.
+template <class F>
+HWY_NOINLINE void TileStep(TwoSlices w, StepActs x, size_t rows, float* HWY_RESTRICT c,
+                           size_t c_stride, size_t c_gap) {
+  const DF32 df;
+  const auto level0 = [&]<size_t kQuad>()
+                          HWY_ATTR { return LevelQuad<F, kQuad>(w.block0, w.step, w.lane0); };
+  const auto level1 = [&]<size_t kQuad>()
+                          HWY_ATTR { return LevelQuad<F, kQuad>(w.block1, w.step, w.lane1); };
+  const VCode w00 = level0.template operator()<0>(), w10 = level1.template operator()<0>();
+  const VCode w01 = level0.template operator()<1>(), w11 = level1.template operator()<1>();
+  const VCode w02 = level0.template operator()<2>(), w12 = level1.template operator()<2>();
+  const VCode w03 = level0.template operator()<3>(), w13 = level1.template operator()<3>();
+  const VCode w04 = level0.template operator()<4>(), w14 = level1.template operator()<4>();
+  const VCode w05 = level0.template operator()<5>(), w15 = level1.template operator()<5>();
+  const VCode w06 = level0.template operator()<6>(), w16 = level1.template operator()<6>();
+  const VCode w07 = level0.template operator()<7>(), w17 = level1.template operator()<7>();
+  constexpr size_t kSubs = kSubsPerStep<F>;
+  const size_t sub = w.step * kSubs, last = kSubs - 1;
+  const VF32 scale00 = F::Scale(w.block0, sub, w.lane0), min00 = MinOf<F>(w.block0, sub, w.lane0);
+  const VF32 scale10 = F::Scale(w.block1, sub, w.lane1), min10 = MinOf<F>(w.block1, sub, w.lane1);
+  const VF32 scale01 = F::Scale(w.block0, sub + last, w.lane0);
+  const VF32 scale11 = F::Scale(w.block1, sub + last, w.lane1);
+  const VF32 min01 = MinOf<F>(w.block0, sub + last, w.lane0);
+  const VF32 min11 = MinOf<F>(w.block1, sub + last, w.lane1);
+  const int8_t* q = x.q;
+  for (size_t r = 0; r < rows; ++r, q += kBlock, c += c_stride) {
+    VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_gap);
+    VI32 i0 = StartOf<F>(x, 0, r), i1 = i0;
+    VI8 s = SpreadQuad(q);
+    i0 = Dot4(i0, w00, s), i1 = Dot4(i1, w10, s), s = SpreadQuad(q + 4);
+    i0 = Dot4(i0, w01, s), i1 = Dot4(i1, w11, s), s = SpreadQuad(q + 8);
+    i0 = Dot4(i0, w02, s), i1 = Dot4(i1, w12, s), s = SpreadQuad(q + 12);
+    i0 = Dot4(i0, w03, s), i1 = Dot4(i1, w13, s), s = SpreadQuad(q + 16);
+    if constexpr (kSubs > 1) {
+      a0 = Link<F>(a0, i0, scale00, min00, x, 0, r);
+      a1 = Link<F>(a1, i1, scale10, min10, x, 0, r);
+      i0 = StartOf<F>(x, 1, r), i1 = i0;
+    }
+    i0 = Dot4(i0, w04, s), i1 = Dot4(i1, w14, s), s = SpreadQuad(q + 20);
+    i0 = Dot4(i0, w05, s), i1 = Dot4(i1, w15, s), s = SpreadQuad(q + 24);
+    i0 = Dot4(i0, w06, s), i1 = Dot4(i1, w16, s), s = SpreadQuad(q + 28);
+    i0 = Dot4(i0, w07, s), i1 = Dot4(i1, w17, s);
+    hn::StoreU(Link<F>(a0, i0, scale01, min01, x, last, r), df, c);
+    hn::StoreU(Link<F>(a1, i1, scale11, min11, x, last, r), df, c + c_gap);
+  }
 }
 
 }  // namespace HWY_NAMESPACE

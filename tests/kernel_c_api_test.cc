@@ -586,7 +586,7 @@ TEST_F(KernelCApiTest, QuantizeActivationsHasTheReferencesBits) {
   const std::vector<float> x = Filled(Data::kNormal, random, m * k);
   std::vector<int8_t> codes(m * k), want_codes(m * k);
   std::vector<float> scales(m * 3), want_scales(m * 3);
-  std::vector<int32_t> sums(m * 3);
+  std::vector<int32_t> sums(2 * m * 3);
   EXPECT_OK(hob_quantize_activations(x.data(), m, k, codes.data(), scales.data()));
   reference::QuantizeQ8(x.data(), m * 3, kBlock, want_codes.data(), 1, want_scales.data(),
                         sums.data());

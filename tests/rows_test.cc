@@ -230,7 +230,7 @@ void ExpectSameQ8(const RowKernels& rows, const std::vector<float>& x, size_t co
   CopyInto(in, x);
   PageBuffer<int8_t> codes((blocks - 1) * code_stride + kBlock);
   PageBuffer<float> scales((blocks - 1) * stride + 1);
-  PageBuffer<int32_t> sums((blocks - 1) * stride + 1);
+  PageBuffer<int32_t> sums((2 * blocks - 1) * stride + 1);
   std::vector<int8_t> want_codes(codes.size(), static_cast<int8_t>(test::kSentinelByte));
   std::vector<float> want_scales(scales.size(), FromBits(test::kSentinelBits));
   std::vector<int32_t> want_sums(sums.size(), static_cast<int32_t>(test::kSentinelBits));
@@ -247,14 +247,17 @@ void ExpectSameQ8(const RowKernels& rows, const std::vector<float>& x, size_t co
     EXPECT_EQ(
         std::memcmp(codes.data() + b * code_stride, want_codes.data() + b * code_stride, kBlock), 0)
         << "codes of block " << b;
-    EXPECT_EQ(sums[b * stride], want_sums[b * stride]) << "sum of block " << b;
+    for (size_t at : {2 * b * stride, (2 * b + 1) * stride}) {
+      EXPECT_EQ(sums[at], want_sums[at]) << "sum of block " << b;
+    }
   }
   for (size_t b = 0; b + 1 < blocks; ++b) {
     for (size_t j = kBlock; j < code_stride; ++j) {
       ASSERT_EQ(static_cast<uint8_t>(codes[b * code_stride + j]), test::kSentinelByte);
     }
     for (size_t j = 1; j < stride; ++j) {
-      ASSERT_EQ(static_cast<uint32_t>(sums[b * stride + j]), test::kSentinelBits);
+      ASSERT_EQ(static_cast<uint32_t>(sums[2 * b * stride + j]), test::kSentinelBits);
+      ASSERT_EQ(static_cast<uint32_t>(sums[(2 * b + 1) * stride + j]), test::kSentinelBits);
     }
   }
   EXPECT_TRUE(codes.FrontIntact() && scales.FrontIntact() && sums.FrontIntact());
@@ -308,12 +311,12 @@ TEST_P(RowsTest, QuantizeQ8ShowsNanAndInfinity) {
       x[kBlock + at] = bad;
       std::vector<int8_t> codes(x.size());
       float scales[3];
-      int32_t sums[3];
+      int32_t sums[6];
       RunKernel([&] { rows().quantize_q8(x.data(), 3, kBlock, codes.data(), 1, scales, sums); });
       EXPECT_TRUE(std::isnan(scales[1])) << bad << " at " << at;
       EXPECT_EQ(Bits(scales[0]), Bits(1.0f / 127));
       EXPECT_EQ(Bits(scales[2]), Bits(1.0f / 127));
-      EXPECT_EQ(sums[2], 32 * 127);
+      EXPECT_EQ(sums[4] + sums[5], 32 * 127);
     }
   }
 }
@@ -409,7 +412,7 @@ TEST(RowsReferenceTest, QuantizeQ8IsWithinHalfAStep) {
   const std::vector<float> x = Filled(Data::kNormal, random, blocks * kBlock);
   std::vector<int8_t> codes(x.size());
   std::vector<float> scales(blocks);
-  std::vector<int32_t> sums(blocks);
+  std::vector<int32_t> sums(2 * blocks);
   reference::QuantizeQ8(x.data(), blocks, kBlock, codes.data(), 1, scales.data(), sums.data());
   for (size_t b = 0; b < blocks; ++b) {
     int32_t sum = 0;
@@ -421,7 +424,7 @@ TEST(RowsReferenceTest, QuantizeQ8IsWithinHalfAStep) {
       largest = std::max(largest, std::abs(static_cast<int>(codes[i])));
     }
     EXPECT_EQ(largest, 127);
-    EXPECT_EQ(sums[b], sum);
+    EXPECT_EQ(sums[2 * b] + sums[2 * b + 1], sum);
   }
 }
 
@@ -430,11 +433,12 @@ TEST(RowsReferenceTest, QuantizeQ8RoundsHalvesToEven) {
   const int8_t want[kBlock] = {127, 0, 2, 2, 0, -2, -2, 126, -126, 0, 0};
   int8_t codes[kBlock];
   float scale = 0;
-  int32_t sum = 0;
-  reference::QuantizeQ8(x, 1, kBlock, codes, 1, &scale, &sum);
+  int32_t sums[2] = {0, 0};
+  reference::QuantizeQ8(x, 1, kBlock, codes, 1, &scale, sums);
   EXPECT_EQ(std::memcmp(codes, want, kBlock), 0);
   EXPECT_EQ(scale, 1.0f);
-  EXPECT_EQ(sum, 127);
+  EXPECT_EQ(sums[0], 127);
+  EXPECT_EQ(sums[1], 0);
 }
 
 // ---------------------------------------------------------------- the RoPE table

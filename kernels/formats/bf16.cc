@@ -43,7 +43,6 @@ struct BF16 {
 #define HWY_TARGET_INCLUDE "kernels/formats/bf16.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, which sets the target:
-#include "kernels/dequantize-inl.h"
 #include "kernels/matmul-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -72,8 +71,7 @@ namespace hob {
 template <>
 const SimdKernels<BF16>& KernelsOn<SimdKernels<BF16>, HWY_TARGET>() {
   static constexpr SimdKernels<BF16> kKernels = {
-      {HWY_NAMESPACE::ValueMatmul<BF16, HWY_NAMESPACE::ElementBF16>,
-       HWY_NAMESPACE::DequantizeBF16}};
+      {HWY_NAMESPACE::ValueMatmul<BF16, HWY_NAMESPACE::ValuesBF16>, HWY_NAMESPACE::DequantizeBF16}};
   return kKernels;
 }
 

@@ -1,17 +1,24 @@
-// What a weight format supplies. A format is one file beside this one with two structs:
+// What a weight format supplies. A format is one file beside this one with two structs.
 //
-// 1. Its scalar definition, compiled once. For a format of blocks, which wants 8-bit activations:
+// 1. Its scalar definition, compiled once. A format of blocks, which wants 8-bit activations, is
+//      weight[i] = scale[i / kSub] * (Level(code[i]) - kZero) - min[i / kSub]
+//    for i in [0, kValues) of a block:
 //
-//   struct Q8_0 {
-//     static constexpr size_t kBytes;            // of a block in the file
-//     static constexpr int kZero, kMaxCode;      // value = scale * (code - kZero), code <=
-//     kMaxCode static constexpr size_t kPanelBlockBytes;  // 16 outputs x 32 of k, packed static
-//     void Encode(const float* x, uint8_t* block);  // 32 values static void Decode(const uint8_t*
-//     block, Codes* codes); static void Pack(const uint8_t* block, size_t lane, uint8_t*
-//     panel_block); static void Unpack(const uint8_t* panel_block, size_t lane, Codes* codes);
+//   struct Q4_K : PlaneCodes<4> {                  // how panels hold codes: bits of each
+//     static constexpr size_t kBytes, kValues;     // of a block in the file
+//     static constexpr int kZero, kMaxLevel;       // levels are 0 .. kMaxLevel
+//     static constexpr size_t kSub;                // 32 or 16: values that share a scale
+//     static constexpr bool kHasMin;               // false: min is not there, and never written
+//     static constexpr size_t kHeaderBytes;        // of a panel block, before the codes
+//     static constexpr uint8_t kLevels[16];        // only where Level(code) is not the code itself
+//     static void Encode(const float* x, uint8_t* block);                        // kValues floats
+//     static void Scales(const uint8_t* block, float* scale, float* min);        // kValues / kSub
+//     static void Codes(const uint8_t* block, uint8_t* code);                    // kValues
+//     static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel_block);
+//     static void UnpackScales(const uint8_t* panel_block, size_t lane, float* scale, float* min);
 //   };
 //
-//   For a format of single values (f32, f16, bf16), packed in groups of kGroup along k:
+//   A format of single values (f32, f16, bf16), packed in groups of kGroup along k:
 //
 //   struct F16 {
 //     static constexpr ActKind kAct;
@@ -24,10 +31,10 @@
 //     static float Step(Lane lane, const void* act, size_t group, float acc);
 //   };
 //
-// 2. Its SIMD side, derived from the first and compiled once a target. Blocks:
-// CodeQuad(panel_block,
-//    quad, lane) and Scale(panel_block, lane). Values: the element for the tile in tile-inl.h.
-//    Both: Dequantize(row, k, out).
+// 2. Its SIMD side, derived from the first and compiled once a target. Blocks: Scale(panel_block,
+//    sub, lane) and Min(...), one slice of outputs from `lane` on; Quad<q>(panel_block, step, lane)
+//    if planes do not do; Levels(block, out), the signed levels of a file block in the order of k.
+//    Values: the element for the tile in tile-inl.h, and Dequantize(row, k, out).
 //
 // The file ends with its two table functions. Start reading with q8_0.cc. tests/formats_test.cc and
 // tests/matmul_test.cc cover every row of formats.def without being told.
@@ -49,17 +56,11 @@
 
 namespace hob {
 
-// 32 weights of one output: value[i] = scale * (code[i] - kZero).
-struct Codes {
-  float scale;
-  uint8_t code[kBlock];
-};
-
 // Rounds to the nearest integer, ties to even, within [low, high]; NaN gives 0. For encoders.
-inline int8_t RoundToCode(float x, int low, int high) {
+inline int RoundToCode(float x, int low, int high) {
   if (!(x == x)) return 0;
   const float clamped = std::min(std::max(x, static_cast<float>(low)), static_cast<float>(high));
-  return static_cast<int8_t>(static_cast<int>((clamped + kRound) - kRound));
+  return static_cast<int>((clamped + kRound) - kRound);
 }
 
 // Calls chain(row, n) for every output of panels [panel_begin, panel_end) and stores
@@ -80,14 +81,102 @@ void ForEachOutput(const MatmulTask& task, size_t panel_begin, size_t panel_end,
 
 // ---------------------------------------------------------------- formats of blocks
 
-// One step of the chain that defines a block format's matmul: the integer sum is exact (at most
-// 32 * 255 * 127 < 2^21, so its conversion to float is too), then one rounding for the product of
-// the scales and one for the fused multiply-add.
+// Codes of kBits bits in a panel: per 32 of k and 16 outputs, 64 * kBits bytes. The bits are cut
+// into planes of 8, 4, 2 and 1; a plane of b bits is b vectors of 64 bytes, byte 4 * output + i of
+// which holds, for k = 4 * quad + i, the quads that leave the same rest modulo b, quad / b times b
+// bits up. So 4-bit codes have quads 0 to 3 in the low and 4 to 7 in the high halves, and a plane
+// of one bit has quad q in bit q.
+template <int kBits>
+struct PlaneCodes {
+  static constexpr int kCodeBits = kBits;
+  static constexpr int kWidest = kBits >= 8 ? 8 : kBits >= 4 ? 4 : kBits >= 2 ? 2 : 1;
+  static constexpr size_t kVector = 4 * kPanel;
+  static constexpr size_t CodeBytes(size_t values) { return values / kBlock * kVector * kBits; }
+
+  // codes: of one panel block; i: the index of the code in the block. The panel was zeroed.
+  static void SetCode(uint8_t* codes, size_t lane, size_t i, uint8_t code) {
+    ForEachPlane(lane, i, [&](size_t byte, int up, int low_bits, int bits) {
+      codes[byte] =
+          static_cast<uint8_t>(codes[byte] | (code >> low_bits & ((1 << bits) - 1)) << up);
+    });
+  }
+
+  static uint8_t GetCode(const uint8_t* codes, size_t lane, size_t i) {
+    int code = 0;
+    ForEachPlane(lane, i, [&](size_t byte, int up, int low_bits, int bits) {
+      code |= (codes[byte] >> up & ((1 << bits) - 1)) << low_bits;
+    });
+    return static_cast<uint8_t>(code);
+  }
+
+ private:
+  // Calls f(byte, bits up in it, bits below in the code, bits) for each plane of code i.
+  template <class Function>
+  static void ForEachPlane(size_t lane, size_t i, Function f) {
+    const size_t quad = i % kBlock / 4;
+    size_t plane = CodeBytes(i / kBlock * kBlock);
+    int low_bits = 0;
+    for (int bits = kWidest; bits > 0; bits /= 2) {
+      if ((kBits & bits) == 0) continue;
+      const auto b = static_cast<size_t>(bits);
+      f(plane + quad % b * kVector + 4 * lane + i % 4, static_cast<int>(quad / b * b), low_bits,
+        bits);
+      plane += b * kVector;
+      low_bits += bits;
+    }
+  }
+};
+
+// The level of a code.
 template <class F>
-float BlockStep(const Codes& w, const int8_t* q, float q_scale, float acc) {
-  int32_t sum = 0;
-  for (size_t i = 0; i < kBlock; ++i) sum += (int32_t{w.code[i]} - F::kZero) * q[i];
-  return std::fma(static_cast<float>(sum), w.scale * q_scale, acc);
+constexpr int LevelOf(uint8_t code) {
+  if constexpr (requires { F::kLevels; }) {
+    return F::kLevels[code];
+  } else {
+    return code;
+  }
+}
+
+template <class F>
+inline constexpr size_t kPanelBlockBytes = F::kHeaderBytes + F::CodeBytes(F::kValues);
+
+// One block of one output.
+template <class F>
+struct Weights {
+  static constexpr size_t kSubs = F::kValues / F::kSub;
+  float scale[kSubs];
+  float min[kSubs];  // only where F has one
+  uint8_t code[F::kValues];
+
+  int Level(size_t i) const { return LevelOf<F>(code[i]) - F::kZero; }
+
+  // Rounded once, or twice where there is a minimum.
+  float Value(size_t i) const {
+    const float scaled = scale[i / F::kSub] * static_cast<float>(Level(i));
+    return F::kHasMin ? scaled - min[i / F::kSub] : scaled;
+  }
+};
+
+// The chain that defines a block format's matmul, over the sub-blocks of one block. The integer sum
+// is exact (at most 32 * 255 * 127 < 2^21, so its conversion to float is too), then one rounding
+// for the product of the scales and one for the fused multiply-add; the same for the minimum. q,
+// q_scale: the block's activations; scales are q_stride apart.
+template <class F>
+float BlockStep(const Weights<F>& w, const int8_t* q, size_t q_step, const float* q_scale,
+                size_t scale_step, float acc) {
+  for (size_t sub = 0; sub < Weights<F>::kSubs; ++sub) {
+    const size_t first = sub * F::kSub, step = first / kBlock;
+    int32_t sum = 0, q_sum = 0;
+    for (size_t i = 0; i < F::kSub; ++i) {
+      const int32_t x = q[step * q_step + first % kBlock + i];
+      sum += w.Level(first + i) * x;
+      q_sum += x;
+    }
+    const float scale = q_scale[step * scale_step];
+    acc = std::fma(static_cast<float>(sum), w.scale[sub] * scale, acc);
+    if (F::kHasMin) acc = std::fma(-w.min[sub], scale * static_cast<float>(q_sum), acc);
+  }
+  return acc;
 }
 
 // The Format functions of a format of blocks.
@@ -95,41 +184,53 @@ template <class F>
 struct BlockFormat {
   static constexpr ActKind kAct = ActKind::kQ8;
 
-  static size_t PanelBytes(size_t k) { return k / kBlock * F::kPanelBlockBytes; }
+  static size_t PanelBytes(size_t k) { return k / F::kValues * kPanelBlockBytes<F>; }
 
-  static void EncodeRow(const float* x, size_t k, uint8_t* blocks) {
-    for (size_t i = 0; i < k; i += kBlock, blocks += F::kBytes) F::Encode(x + i, blocks);
+  static void FromFile(const uint8_t* block, Weights<F>* w) {
+    F::Scales(block, w->scale, w->min);
+    F::Codes(block, w->code);
   }
 
-  static void Values(const Codes& codes, float* out) {
-    for (size_t i = 0; i < kBlock; ++i) {
-      out[i] = codes.scale * static_cast<float>(int{codes.code[i]} - F::kZero);
+  static void FromPanel(const uint8_t* panel_block, size_t lane, Weights<F>* w) {
+    F::UnpackScales(panel_block, lane, w->scale, w->min);
+    for (size_t i = 0; i < F::kValues; ++i) {
+      w->code[i] = F::GetCode(panel_block + F::kHeaderBytes, lane, i);
     }
   }
 
+  static void EncodeRow(const float* x, size_t k, uint8_t* blocks) {
+    for (size_t i = 0; i < k; i += F::kValues, blocks += F::kBytes) F::Encode(x + i, blocks);
+  }
+
   static void DecodeRow(const uint8_t* blocks, size_t k, float* out) {
-    for (size_t i = 0; i < k; i += kBlock, blocks += F::kBytes) {
-      Codes codes;
-      F::Decode(blocks, &codes);
-      Values(codes, out + i);
+    for (size_t i = 0; i < k; i += F::kValues, blocks += F::kBytes) {
+      Weights<F> w;
+      FromFile(blocks, &w);
+      for (size_t j = 0; j < F::kValues; ++j) out[i + j] = w.Value(j);
     }
   }
 
   static void PackPanel(const uint8_t* rows, size_t row_bytes, size_t lanes, size_t k,
                         uint8_t* panel) {
     std::memset(panel, 0, PanelBytes(k));
-    for (size_t b = 0; b < k / kBlock; ++b) {
+    for (size_t b = 0; b < k / F::kValues; ++b, panel += kPanelBlockBytes<F>) {
       for (size_t lane = 0; lane < lanes; ++lane) {
-        F::Pack(rows + lane * row_bytes + b * F::kBytes, lane, panel + b * F::kPanelBlockBytes);
+        const uint8_t* block = rows + lane * row_bytes + b * F::kBytes;
+        uint8_t code[F::kValues];
+        F::PackScales(block, lane, panel);
+        F::Codes(block, code);
+        for (size_t i = 0; i < F::kValues; ++i) {
+          F::SetCode(panel + F::kHeaderBytes, lane, i, code[i]);
+        }
       }
     }
   }
 
   static void UnpackRow(const uint8_t* panel, size_t lane, size_t k, float* out) {
-    for (size_t b = 0; b < k / kBlock; ++b) {
-      Codes codes;
-      F::Unpack(panel + b * F::kPanelBlockBytes, lane, &codes);
-      Values(codes, out + b * kBlock);
+    for (size_t i = 0; i < k; i += F::kValues, panel += kPanelBlockBytes<F>) {
+      Weights<F> w;
+      FromPanel(panel, lane, &w);
+      for (size_t j = 0; j < F::kValues; ++j) out[i + j] = w.Value(j);
     }
   }
 
@@ -137,10 +238,10 @@ struct BlockFormat {
   static float Chain(const uint8_t* blocks, size_t k, const void* acts) {
     const Q8Acts q = Q8ActsIn(const_cast<void*>(acts), 1, k);
     float acc = 0.0f;
-    for (size_t b = 0; b < k / kBlock; ++b) {
-      Codes codes;
-      F::Decode(blocks + b * F::kBytes, &codes);
-      acc = BlockStep<F>(codes, q.codes + b * kBlock, q.scales[b], acc);
+    for (size_t i = 0; i < k; i += F::kValues, blocks += F::kBytes) {
+      Weights<F> w;
+      FromFile(blocks, &w);
+      acc = BlockStep<F>(w, q.codes + i, kBlock, q.scales + i / kBlock, 1, acc);
     }
     return acc;
   }
@@ -151,11 +252,11 @@ struct BlockFormat {
     ForEachOutput(task, panel_begin, panel_end, [&](size_t row, size_t n) {
       const uint8_t* panel = task.packed + n / kPanel * PanelBytes(task.k);
       float acc = 0.0f;
-      for (size_t b = 0; b < task.k / kBlock; ++b) {
-        Codes codes;
-        F::Unpack(panel + b * F::kPanelBlockBytes, n % kPanel, &codes);
-        acc = BlockStep<F>(codes, q.codes + (b * task.m + row) * kBlock, q.scales[b * task.m + row],
-                           acc);
+      for (size_t i = 0; i < task.k; i += F::kValues, panel += kPanelBlockBytes<F>) {
+        Weights<F> w;
+        FromPanel(panel, n % kPanel, &w);
+        const size_t at = i / kBlock * task.m + row;
+        acc = BlockStep<F>(w, q.codes + at * kBlock, task.m * kBlock, q.scales + at, task.m, acc);
       }
       return acc;
     });
@@ -257,6 +358,9 @@ constexpr FormatRow RowOf(hob_format id) {
 template <hob_format kId, class F, class Scalar, uint64_t kTargets>
 constexpr Format MakeFormat() {
   static_assert(RowOf(kId).block_bytes == F::kBytes, "formats.def and the file disagree");
+  if constexpr (requires { F::kValues; }) {
+    static_assert(RowOf(kId).block_values == F::kValues, "formats.def and the file disagree");
+  }
   Format format = {};
   static_cast<FormatRow&>(format) = RowOf(kId);
   format.act = Scalar::kAct;

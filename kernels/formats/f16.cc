@@ -30,7 +30,6 @@ struct F16 {
 #define HWY_TARGET_INCLUDE "kernels/formats/f16.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, which sets the target:
-#include "kernels/dequantize-inl.h"
 #include "kernels/matmul-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -53,7 +52,7 @@ namespace hob {
 template <>
 const SimdKernels<F16>& KernelsOn<SimdKernels<F16>, HWY_TARGET>() {
   static constexpr SimdKernels<F16> kKernels = {
-      {HWY_NAMESPACE::ValueMatmul<F16, HWY_NAMESPACE::ElementF16>, HWY_NAMESPACE::DequantizeF16}};
+      {HWY_NAMESPACE::ValueMatmul<F16, HWY_NAMESPACE::ValuesF16>, HWY_NAMESPACE::DequantizeF16}};
   return kKernels;
 }
 

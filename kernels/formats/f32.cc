@@ -30,7 +30,6 @@ struct F32 {
 #define HWY_TARGET_INCLUDE "kernels/formats/f32.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, which sets the target:
-#include "kernels/dequantize-inl.h"
 #include "kernels/matmul-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -50,7 +49,7 @@ namespace hob {
 template <>
 const SimdKernels<F32>& KernelsOn<SimdKernels<F32>, HWY_TARGET>() {
   static constexpr SimdKernels<F32> kKernels = {
-      {HWY_NAMESPACE::ValueMatmul<F32, HWY_NAMESPACE::ElementF32>, HWY_NAMESPACE::DequantizeF32}};
+      {HWY_NAMESPACE::ValueMatmul<F32, HWY_NAMESPACE::ValuesF32>, HWY_NAMESPACE::DequantizeF32}};
   return kKernels;
 }
 
