@@ -153,7 +153,6 @@ size_t Panels(size_t n) { return (n + kPanel - 1) / kPanel; }
 struct Matmul {
   const Format* format = nullptr;
   MatmulTask task;
-  size_t workspace;
 };
 
 hob_status PlanMatmul(const hob_matmul_args* args, Matmul* plan) {
@@ -162,12 +161,70 @@ hob_status PlanMatmul(const hob_matmul_args* args, Matmul* plan) {
   RETURN_IF_ERROR(CheckPositive(args->m, "m"));
   RETURN_IF_ERROR(CheckProduct(args->m, args->k, "m x k"));
   RETURN_IF_ERROR(CheckProduct(args->m, args->n, "m x n"));
-  plan->task = {args->m,   args->n,          args->k,    static_cast<const uint8_t*>(args->packed),
-                args->act, args->act_stride, args->bias, nullptr,
-                args->out, args->out_stride};
-  plan->workspace = ActivationBytes(plan->format->act, args->m, args->k);
+  plan->task = {.m = args->m,
+                .n = args->n,
+                .k = args->k,
+                .packed = static_cast<const uint8_t*>(args->packed),
+                .act = args->act,
+                .act_stride = args->act_stride,
+                .bias = args->bias,
+                .residual = args->residual,
+                .out = args->out,
+                .out_stride = args->out_stride,
+                .gate = args->gate};
   RETURN_IF_ERROR(CheckStride(&plan->task.act_stride, args->k, "act_stride"));
   return CheckStride(&plan->task.out_stride, args->n, "out_stride");
+}
+
+// The i-th of a group: an array of the caller's, whose struct may be longer than ours.
+const hob_matmul_args* MatmulAt(const hob_matmul_args* args, size_t i) {
+  return reinterpret_cast<const hob_matmul_args*>(reinterpret_cast<const uint8_t*>(args) +
+                                                  i * args->struct_size);
+}
+
+// Where a group's prepared activations lie in the workspace: one part for each ActKind in use.
+struct GroupActs {
+  static constexpr ActKind kKinds[] = {ActKind::kQ8, ActKind::kBF16};
+  size_t offset[2], bytes;
+  bool used[2];
+};
+
+// Checks a group as far as its workspace depends on it.
+hob_status PlanGroup(const hob_matmul_args* args, size_t count, GroupActs* acts) {
+  *acts = {};
+  RETURN_IF_ERROR(CheckPositive(count, "count"));
+  for (size_t i = 0; i < count; ++i) {
+    Matmul plan = {};
+    RETURN_IF_ERROR(PlanMatmul(MatmulAt(args, i), &plan));
+    if (plan.task.m != args->m || plan.task.k != args->k || plan.task.act != args->act ||
+        MatmulAt(args, i)->act_stride != args->act_stride) {
+      return SetError(HOB_ERROR_SHAPE,
+                      "args[%zu] is not of the same activations as args[0]: m, k, act and "
+                      "act_stride must be equal",
+                      i);
+    }
+    for (size_t kind = 0; kind < 2; ++kind) {
+      acts->used[kind] |= plan.format->act == GroupActs::kKinds[kind];
+    }
+  }
+  for (size_t kind = 0; kind < 2; ++kind) {
+    if (!acts->used[kind]) continue;
+    acts->offset[kind] = acts->bytes;
+    acts->bytes += (ActivationBytes(GroupActs::kKinds[kind], args->m, args->k) + 63) / 64 * 64;
+  }
+  return HOB_OK;
+}
+
+// And as far as computing it does.
+hob_status CheckGroup(const hob_matmul_args* args, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    const hob_matmul_args* one = MatmulAt(args, i);
+    RETURN_IF_ERROR(CheckPointer(one->act, "args->act"));
+    RETURN_IF_ERROR(CheckPointer(one->packed, "args->packed"));
+    RETURN_IF_ERROR(CheckAlignment(one->packed, "args->packed"));
+    RETURN_IF_ERROR(CheckPointer(one->out, "args->out"));
+  }
+  return HOB_OK;
 }
 
 hob_status CheckCache(const hob_cache* cache, bool with_memory, CacheView* view) {
@@ -419,35 +476,57 @@ hob_status hob_embed(hob_format id, const void* packed, size_t n, size_t k, cons
 // ---------------------------------------------------------------- matmul
 
 hob_status hob_matmul_workspace(const hob_matmul_args* args, size_t* bytes) {
-  Matmul plan = {};
+  return hob_matmul_group_workspace(args, 1, bytes);
+}
+
+hob_status hob_matmul_group_workspace(const hob_matmul_args* args, size_t count, size_t* bytes) {
+  GroupActs acts;
   RETURN_IF_ERROR(CheckPointer(bytes, "bytes"));
-  RETURN_IF_ERROR(PlanMatmul(args, &plan));
-  *bytes = plan.workspace;
+  RETURN_IF_ERROR(PlanGroup(args, count, &acts));
+  *bytes = acts.bytes;
   return HOB_OK;
 }
 
 hob_status hob_matmul(const hob_matmul_args* args, void* workspace, size_t workspace_bytes,
                       const hob_threads* threads) {
-  Matmul plan = {};
+  return hob_matmul_group(args, 1, workspace, workspace_bytes, threads);
+}
+
+hob_status hob_matmul_group(const hob_matmul_args* args, size_t count, void* workspace,
+                            size_t workspace_bytes, const hob_threads* threads) {
+  GroupActs acts;
   RETURN_IF_ERROR(CheckTarget());
-  RETURN_IF_ERROR(PlanMatmul(args, &plan));
-  RETURN_IF_ERROR(CheckPointer(args->act, "args->act"));
-  RETURN_IF_ERROR(CheckPointer(args->packed, "args->packed"));
-  RETURN_IF_ERROR(CheckAlignment(args->packed, "args->packed"));
-  RETURN_IF_ERROR(CheckPointer(args->out, "args->out"));
-  RETURN_IF_ERROR(CheckWorkspace(workspace, workspace_bytes, plan.workspace));
+  RETURN_IF_ERROR(PlanGroup(args, count, &acts));
+  RETURN_IF_ERROR(CheckGroup(args, count));
+  RETURN_IF_ERROR(CheckWorkspace(workspace, workspace_bytes, acts.bytes));
   RETURN_IF_ERROR(CheckThreads(threads));
-  const Format& format = *plan.format;
-  MatmulTask& task = plan.task;
-  if (plan.workspace > 0) {
-    ParallelRanges(threads, task.m, [&](size_t begin, size_t end, size_t) {
-      PrepareActivations(format.act, args->act, task.act_stride, task.m, task.k, begin, end,
-                         workspace);
-    });
-    task.act = workspace;
-  }
-  ParallelRanges(threads, Panels(task.n),
-                 [&](size_t begin, size_t end, size_t) { MatmulPanels(format, task, begin, end); });
+  auto* const prepared = static_cast<uint8_t*>(workspace);
+  const size_t act_stride = args->act_stride == 0 ? args->k : args->act_stride;
+  ParallelRanges(threads, acts.bytes == 0 ? 0 : args->m, [&](size_t begin, size_t end, size_t) {
+    for (size_t kind = 0; kind < 2; ++kind) {
+      if (!acts.used[kind]) continue;
+      PrepareActivations(GroupActs::kKinds[kind], args->act, act_stride, args->m, args->k, begin,
+                         end, prepared + acts.offset[kind]);
+    }
+  });
+  // Every part takes its share of each matmul, one after the other; shares of equal n are equal, so
+  // a gate made by the same part is there before it is used.
+  const size_t parts = threads == nullptr ? 1 : threads->count;
+  ParallelRanges(threads, parts, [&](size_t begin, size_t end, size_t) {
+    for (size_t i = 0; i < count; ++i) {
+      Matmul plan = {};
+      PlanMatmul(MatmulAt(args, i), &plan);  // was checked above
+      for (size_t kind = 0; kind < 2; ++kind) {
+        if (plan.format->act == GroupActs::kKinds[kind]) {
+          plan.task.act = prepared + acts.offset[kind];
+        }
+      }
+      // In pairs, as tiles are.
+      const size_t panels = Panels(plan.task.n), pairs = (panels + 1) / 2;
+      MatmulPanels(*plan.format, plan.task, pairs * begin / parts * 2,
+                   std::min(panels, pairs * end / parts * 2));
+    }
+  });
   return HOB_OK;
 }
 

@@ -23,7 +23,8 @@ enum class ActKind {
   kQ8     // 8-bit codes with a scale and a code sum for each block of 32
 };
 
-// One matmul, validated and with its activations prepared: out = act * weight^T + bias.
+// One matmul, validated and with its activations prepared:
+// out = residual + silu(gate) * (act * weight^T + bias), where what is nullptr is left out.
 struct MatmulTask {
   size_t m, n, k;
   const uint8_t* packed;  // panels: (ceil(n / 16), panel bytes)
@@ -33,6 +34,7 @@ struct MatmulTask {
   const float* residual;  // (m, n) with out_stride, or nullptr; may be out
   float* out;             // (m, n)
   size_t out_stride;
+  const float* gate = nullptr;  // (m, n) with out_stride, or nullptr; may be out
 };
 
 // A format's SIMD code for one target.

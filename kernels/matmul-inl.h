@@ -6,8 +6,8 @@
 //       for each step of 32 k, upward                           the order is the contract
 //         for each pair of slices (2 vectors of outputs)        tile-inl.h
 //
-// and the epilogue (bias, residual). Start here to read the SIMD side; before it come c_api.cc
-// (validation) and matmul.cc (activations). Tested by tests/matmul_test.cc.
+// and the epilogue (bias, gate, residual). Start here to read the SIMD side; before it come
+// c_api.cc (validation) and matmul.cc (activations). Tested by tests/matmul_test.cc.
 
 #include <algorithm>
 #include <bit>
@@ -56,17 +56,19 @@ inline PanelPair PairAt(const MatmulTask& task, size_t panel_bytes, size_t panel
   return {first, panel + 1 < panel_end ? first + panel_bytes : first};
 }
 
-// Stores up to one vector of outputs: residual + (c + bias).
+// Stores up to one vector of outputs: residual + silu(gate) * (c + bias).
 HWY_INLINE void StoreOutputs(const MatmulTask& task, size_t row, size_t n, VF32 c, size_t count) {
   const DF32 df;
   const size_t at = row * task.out_stride + n;
-  if (count >= hn::Lanes(df)) {
-    if (task.bias != nullptr) c = hn::Add(c, hn::LoadU(df, task.bias + n));
-    if (task.residual != nullptr) c = hn::Add(hn::LoadU(df, task.residual + at), c);
+  const bool whole = count >= hn::Lanes(df);
+  const auto load = [&](const float* p)
+                        HWY_ATTR { return whole ? hn::LoadU(df, p) : hn::LoadN(df, p, count); };
+  if (task.bias != nullptr) c = hn::Add(c, load(task.bias + n));
+  if (task.gate != nullptr) c = hn::Mul(Silu(load(task.gate + at)), c);
+  if (task.residual != nullptr) c = hn::Add(load(task.residual + at), c);
+  if (whole) {
     hn::StoreU(c, df, task.out + at);
   } else {
-    if (task.bias != nullptr) c = hn::Add(c, hn::LoadN(df, task.bias + n, count));
-    if (task.residual != nullptr) c = hn::Add(hn::LoadN(df, task.residual + at, count), c);
     hn::StoreN(c, df, task.out + at, count);
   }
 }

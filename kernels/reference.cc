@@ -184,7 +184,7 @@ void ToBF16Pairs(const float* x, size_t k, uint32_t* out) {
 
 void Matmul(const Format& format, const uint8_t* rows, size_t n, size_t k, const float* act,
             size_t act_stride, size_t m, const float* bias, const float* residual, float* out,
-            size_t out_stride) {
+            size_t out_stride, const float* gate) {
   std::vector<uint8_t> buffer(ActivationBytes(format.act, 1, k) + 1);
   for (size_t i = 0; i < m; ++i) {
     const float* x = act + i * act_stride;
@@ -200,6 +200,7 @@ void Matmul(const Format& format, const uint8_t* rows, size_t n, size_t k, const
     for (size_t j = 0; j < n; ++j) {
       float value = format.chain(rows + j * format.row_bytes(k), k, prepared);
       if (bias != nullptr) value = value + bias[j];
+      if (gate != nullptr) SiluMul(gate + i * out_stride + j, &value, 1, &value);
       if (residual != nullptr) value = residual[i * out_stride + j] + value;
       out[i * out_stride + j] = value;
     }

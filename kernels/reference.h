@@ -53,11 +53,12 @@ void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes
                 float* scales, int32_t* sums);
 void ToBF16Pairs(const float* x, size_t k, uint32_t* out);
 
-// out[m][n] = residual + (bias + chain over k), from the file's blocks rows[n][row bytes]; bias and
-// residual may be nullptr. `residual` (m, n) has out's stride and may be out.
+// out[m][n] = residual + silu(gate) * (chain over k + bias), from the file's blocks
+// rows[n][row bytes]; bias, residual and gate may be nullptr and are then left out. residual and
+// gate (m, n) have out's stride and may be out.
 void Matmul(const Format& format, const uint8_t* rows, size_t n, size_t k, const float* act,
             size_t act_stride, size_t m, const float* bias, const float* residual, float* out,
-            size_t out_stride);
+            size_t out_stride, const float* gate = nullptr);
 
 // Causal attention over plain keys and values, (pos + m, n_kv_heads, head_dim) each; q and out
 // (m, n_heads, head_dim).

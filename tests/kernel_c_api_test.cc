@@ -283,6 +283,57 @@ TEST_F(KernelCApiTest, MatmulWithStrides) {
   }
 }
 
+// Gate and up of one feed-forward layer, then a third of another format and shape: the activations
+// are shared, the gate is in place, and the residual comes last.
+TEST_F(KernelCApiTest, MatmulGroupHasTheReferencesBits) {
+  Random random(511);
+  for (const Format* format : Formats()) {
+    SCOPED_TRACE(format->name);
+    const size_t m = 7, n = 70, k = test::Depths(*format)[1];
+    Matmul gate(*format, m, n, k, random), up(*format, m, n, k, random);
+    Matmul other(*FindFormat(HOB_FORMAT_BF16), m, 33, k, random);
+    const std::vector<float> residual = Filled(Data::kNormal, random, m * n);
+    std::vector<float> want = gate.Reference();
+    const std::vector<float> want_other = [&] {
+      other.act = gate.act;
+      return other.Reference();
+    }();
+    reference::Matmul(*format, up.rows.data(), n, k, gate.act.data(), k, m, up.bias.data(),
+                      residual.data(), want.data(), n, want.data());
+    for (Matmul* one : {&up, &other}) one->args.act = gate.args.act;
+    up.args.out = gate.args.out;
+    up.args.gate = gate.args.out;
+    up.args.residual = residual.data();
+    const hob_matmul_args group[] = {gate.args, up.args, other.args};
+    size_t bytes = 0;
+    EXPECT_OK(hob_matmul_group_workspace(group, 3, &bytes));
+    PageBuffer<uint8_t> workspace(bytes, 64);
+    WithThreads([&](const hob_threads* threads) {
+      std::memset(workspace.data(), 0xff, bytes);
+      RunKernel([&] { EXPECT_OK(hob_matmul_group(group, 3, workspace.data(), bytes, threads)); });
+      EXPECT_TRUE(SameMatrix(gate.out, want.data(), n, m, n));
+      EXPECT_TRUE(SameMatrix(other.out, want_other.data(), 33, m, 33));
+    });
+  }
+}
+
+TEST_F(KernelCApiTest, MatmulGroupErrors) {
+  Random random(512);
+  const Format& format = *FindFormat(HOB_FORMAT_Q8_0);
+  Matmul a(format, 2, 16, 64, random), b(format, 2, 16, 64, random);
+  size_t bytes;
+  hob_matmul_args group[] = {a.args, b.args};
+  ExpectError(hob_matmul_group_workspace(group, 2, &bytes), HOB_ERROR_SHAPE, "args[1]");
+  group[1].act = group[0].act;
+  EXPECT_OK(hob_matmul_group_workspace(group, 2, &bytes));
+  ExpectError(hob_matmul_group_workspace(group, 0, &bytes), HOB_ERROR_SHAPE, "count");
+  group[1].m = 1;
+  ExpectError(hob_matmul_group_workspace(group, 2, &bytes), HOB_ERROR_SHAPE, "args[1]");
+  group[1].m = 2;
+  group[1].packed = nullptr;
+  ExpectError(hob_matmul_group(group, 2, nullptr, 0, nullptr), HOB_ERROR_ARGUMENT, "packed");
+}
+
 TEST_F(KernelCApiTest, MatmulOnEveryTarget) {
   Random random(504);
   Matmul matmul(*FindFormat(HOB_FORMAT_Q8_0), 4, 64, 96, random);

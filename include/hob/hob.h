@@ -167,19 +167,22 @@ HOB_API hob_status hob_embed(hob_format format, const void* packed, size_t n, si
 
 // ---------------------------------------------------------------- matmul
 
-// out[m][n] = bias[n] + sum over k of act[m][k] * weight[n][k].
-// Block formats quantize the activations to 8 bits in blocks of 32 along k; bf16 rounds them to
-// bf16; f32 and f16 use them as they are (docs/numerics.md has the exact sums).
+// out[m][n] = residual[m][n] + silu(gate[m][n]) * (bias[n] + sum over k of act[m][k] *
+// weight[n][k]), silu(x) = x / (1 + exp(-x)); what is NULL is left out. Block formats quantize the
+// activations to 8 bits in blocks of 32 along k; bf16 rounds them to bf16; f32 and f16 use them as
+// they are (docs/numerics.md has the exact sums).
 typedef struct hob_matmul_args {
   size_t struct_size;
   hob_format format;
   size_t m, n, k;
-  const float* act;    // (m, k)
-  size_t act_stride;   // 0 = k
-  const void* packed;  // weight[n][k] from hob_pack, 64-byte aligned
-  const float* bias;   // (n) or NULL
-  float* out;          // (m, n)
-  size_t out_stride;   // 0 = n
+  const float* act;       // (m, k)
+  size_t act_stride;      // 0 = k
+  const void* packed;     // weight[n][k] from hob_pack, 64-byte aligned
+  const float* bias;      // (n) or NULL
+  float* out;             // (m, n)
+  size_t out_stride;      // 0 = n
+  const float* residual;  // (m, n) with out_stride, or NULL; may be out
+  const float* gate;      // (m, n) with out_stride, or NULL; may be out
 } hob_matmul_args;
 
 // Bytes of workspace for a matmul of this format and shape (only format, m, n, k are read).
@@ -188,6 +191,16 @@ HOB_API hob_status hob_matmul_workspace(const hob_matmul_args* args, size_t* byt
 // Computes it. `workspace` holds at least that many bytes, 64-byte aligned; NULL if it is 0.
 HOB_API hob_status hob_matmul(const hob_matmul_args* args, void* workspace, size_t workspace_bytes,
                               const hob_threads* threads);
+
+// `count` matmuls of the same activations in one call, which prepares them once: query, key and
+// value, or gate and up. args[0 .. count) must have the same struct_size, m, k, act and act_stride;
+// formats may differ. They are computed in order, so that the gate or residual of one may be the
+// out of an earlier one, if n and out_stride are the same:
+//   args[0].out = h (gate); args[1].out = args[1].gate = h (up): h = silu(gate) * up
+HOB_API hob_status hob_matmul_group_workspace(const hob_matmul_args* args, size_t count,
+                                              size_t* bytes);
+HOB_API hob_status hob_matmul_group(const hob_matmul_args* args, size_t count, void* workspace,
+                                    size_t workspace_bytes, const hob_threads* threads);
 
 // ---------------------------------------------------------------- attention
 

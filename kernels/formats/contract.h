@@ -64,7 +64,7 @@ inline int RoundToCode(float x, int low, int high) {
 }
 
 // Calls chain(row, n) for every output of panels [panel_begin, panel_end) and stores
-// residual + (chain + bias).
+// residual + silu(gate) * (chain + bias).
 template <class Chain>
 void ForEachOutput(const MatmulTask& task, size_t panel_begin, size_t panel_end, Chain chain) {
   const size_t n_end = std::min(task.n, panel_end * kPanel);
@@ -73,6 +73,7 @@ void ForEachOutput(const MatmulTask& task, size_t panel_begin, size_t panel_end,
       float value = chain(row, n);
       const size_t at = row * task.out_stride + n;
       if (task.bias != nullptr) value = value + task.bias[n];
+      if (task.gate != nullptr) reference::SiluMul(task.gate + at, &value, 1, &value);
       if (task.residual != nullptr) value = task.residual[at] + value;
       task.out[at] = value;
     }
