@@ -3,15 +3,23 @@
 #include "bench/ceilings.h"
 
 #include <benchmark/benchmark.h>
-#include <time.h>
+#include <hwy/cache_control.h>
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "bench/team.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "bench/ceilings.cc"
@@ -28,14 +36,26 @@ struct SmallCodes {
   static constexpr int kZero = 0, kMaxLevel = 15;
 };
 
+// A way to read memory: so many streams side by side, each asking for what is `ahead` bytes further
+// on (0: the processor guesses for itself).
+struct ReadPattern {
+  size_t streams, ahead;
+};
+
+// Numbers of streams that there is a loop for.
+inline constexpr size_t kStreams[] = {1, 2, 3, 4, 6, 8};
+
+// Bytes that a turn of such a loop takes from each stream.
+inline constexpr size_t kReadStep = 256;
+
 // One target's loops.
 struct PeakKernels {
   // `turns` turns of 12 independent accumulators; they return the operations that were done.
   double (*int8_dot)(size_t turns);
   double (*bf16_dot)(size_t turns);
   double (*f32_fma)(size_t turns);
-  // Reads all bytes (a multiple of 1024) and returns something made of them.
-  uint32_t (*read)(const uint32_t* data, size_t bytes);
+  // Reads all bytes (a multiple of streams * kReadStep) and returns something made of them.
+  uint32_t (*read)(const uint8_t* data, size_t bytes, const ReadPattern& pattern);
 };
 
 }  // namespace hob::bench
@@ -133,17 +153,52 @@ HWY_NOINLINE double F32Fma(size_t turns) {
   return kChains * 2 * static_cast<double>(hn::Lanes(df) * turns);
 }
 
-HWY_NOINLINE uint32_t Read(const uint32_t* data, size_t bytes) {
+template <size_t kCount, bool kAhead>
+HWY_NOINLINE uint32_t ReadStreams(const uint8_t* data, size_t bytes, size_t ahead) {
   const DU32 du;
-  const size_t lanes = hn::Lanes(du), end = bytes / sizeof(uint32_t);
+  const size_t lanes = hn::Lanes(du), part = bytes / kCount;
   auto s0 = hn::Zero(du), s1 = s0, s2 = s0, s3 = s0;
-  for (size_t i = 0; i < end; i += 4 * lanes) {
-    s0 = hn::Xor(s0, hn::LoadU(du, data + i));
-    s1 = hn::Xor(s1, hn::LoadU(du, data + i + lanes));
-    s2 = hn::Xor(s2, hn::LoadU(du, data + i + 2 * lanes));
-    s3 = hn::Xor(s3, hn::LoadU(du, data + i + 3 * lanes));
+  for (size_t at = 0; at < part; at += kReadStep) {
+    // Unrolled, so that every address is one register and a constant.
+    HWY_UNROLL(8)
+    for (size_t stream = 0; stream < kCount; ++stream) {
+      const uint8_t* from = data + stream * part + at;
+      if constexpr (kAhead) {
+        for (size_t line = 0; line < kReadStep; line += 64) hwy::Prefetch(from + ahead + line);
+      }
+      const auto* x = reinterpret_cast<const uint32_t*>(from);
+      for (size_t i = 0; i < kReadStep / sizeof *x; i += 4 * lanes) {
+        s0 = hn::Xor(s0, hn::Load(du, x + i));
+        s1 = hn::Xor(s1, hn::Load(du, x + i + lanes));
+        s2 = hn::Xor(s2, hn::Load(du, x + i + 2 * lanes));
+        s3 = hn::Xor(s3, hn::Load(du, x + i + 3 * lanes));
+      }
+    }
   }
   return hn::GetLane(hn::Xor(hn::Xor(s0, s1), hn::Xor(s2, s3)));
+}
+
+template <size_t kCount>
+uint32_t ReadStreams(const uint8_t* data, size_t bytes, size_t ahead) {
+  return ahead == 0 ? ReadStreams<kCount, false>(data, bytes, 0)
+                    : ReadStreams<kCount, true>(data, bytes, ahead);
+}
+
+uint32_t Read(const uint8_t* data, size_t bytes, const ReadPattern& pattern) {
+  switch (pattern.streams) {
+    case 2:
+      return ReadStreams<2>(data, bytes, pattern.ahead);
+    case 3:
+      return ReadStreams<3>(data, bytes, pattern.ahead);
+    case 4:
+      return ReadStreams<4>(data, bytes, pattern.ahead);
+    case 6:
+      return ReadStreams<6>(data, bytes, pattern.ahead);
+    case 8:
+      return ReadStreams<8>(data, bytes, pattern.ahead);
+    default:
+      return ReadStreams<1>(data, bytes, pattern.ahead);
+  }
 }
 
 #undef HOB_BENCH_CHAINS
@@ -169,10 +224,9 @@ const bench::PeakKernels& KernelsOn<bench::PeakKernels, HWY_TARGET>() {
 namespace hob::bench {
 namespace {
 
-uint32_t ScalarRead(const uint32_t* data, size_t bytes) {
-  uint32_t sum = 0;
-  for (size_t i = 0; i < bytes / sizeof *data; ++i) sum ^= data[i];
-  return sum;
+uint32_t ScalarRead(const uint8_t* data, size_t bytes, const ReadPattern&) {
+  const auto* x = reinterpret_cast<const uint32_t*>(data);
+  return std::accumulate(x, x + bytes / sizeof *x, uint32_t{0});
 }
 
 const PeakKernels& Peaks(Target target) {
@@ -180,27 +234,35 @@ const PeakKernels& Peaks(Target target) {
   return FindKernels<PeakKernels, HWY_TARGETS>(target, kScalarKernels);
 }
 
+// What a team needs for run(thread) on each of its threads.
 template <class F>
-double Seconds(F run) {
-  const double start = ThreadSeconds();
-  run();
-  return ThreadSeconds() - start;
+double Seconds(Team& team, F run) {
+  const double start = team.Now();
+  team.Run(run);
+  return team.Now() - start;
 }
 
-// The least time of 9 runs, which are of 10 ms or more: a ceiling is what is reached at best.
+// The least time of so many runs: a ceiling is what is reached at best.
 template <class F>
-double LeastSeconds(F run) {
-  double least = Seconds(run);
-  for (int i = 0; i < 8; ++i) least = std::min(least, Seconds(run));
+double LeastSeconds(Team& team, int runs, F run) {
+  double least = Seconds(team, run);
+  for (int i = 1; i < runs; ++i) least = std::min(least, Seconds(team, run));
   return least;
 }
 
-double OpsPerSecond(double (*loop)(size_t turns)) {
+// Runs are of 10 ms or more.
+constexpr double kRunSeconds = 0.01;
+
+double OpsPerSecond(double (*loop)(size_t turns), Team& team) {
   if (loop == nullptr) return 0;
   size_t turns = 1000;
   double ops = 0;
-  while (Seconds([&] { ops = loop(turns); }) < 0.01) turns *= 2;
-  return ops / LeastSeconds([&] { loop(turns); });
+  const auto run = [&](size_t thread) {
+    const double done = loop(turns);
+    if (thread == 0) ops = done;
+  };
+  while (Seconds(team, run) < kRunSeconds) turns *= 2;
+  return ops * static_cast<double>(team.threads()) / LeastSeconds(team, 9, run);
 }
 
 size_t CacheBytes(int level, size_t otherwise) {
@@ -210,77 +272,129 @@ size_t CacheBytes(int level, size_t otherwise) {
   return otherwise;
 }
 
-// The best rate of reading `bytes` again and again.
-double ReadRate(size_t bytes) {
-  bytes = bytes / 1024 * 1024;
-  const auto free_it = [](uint32_t* p) { std::free(p); };
-  const std::unique_ptr<uint32_t, decltype(free_it)> data(
-      static_cast<uint32_t*>(std::aligned_alloc(1024, bytes)), free_it);
-  std::fill_n(data.get(), bytes / sizeof(uint32_t), 0x01020304u);
-  const auto read = Peaks(SupportedTargets().front()).read;
-  size_t turns = 1;
-  const auto run = [&] {
-    for (size_t i = 0; i < turns; ++i) {
-      const uint32_t* from = data.get();
-      benchmark::DoNotOptimize(from);
-      benchmark::DoNotOptimize(read(from, bytes));
-    }
+// Memory in pages as large as can be had, and written to by nobody yet.
+class Pages {
+ public:
+  explicit Pages(size_t bytes) {
+    constexpr size_t kHuge = size_t{2} << 20;
+    bytes = (bytes + kHuge - 1) / kHuge * kHuge;
+    data_.reset(static_cast<uint8_t*>(std::aligned_alloc(kHuge, bytes)));
+#if defined(MADV_HUGEPAGE)
+    // Advice: where it is not taken, the pages are small.
+    madvise(data_.get(), bytes, MADV_HUGEPAGE);
+#endif
+  }
+  uint8_t* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(uint8_t* p) const { std::free(p); }
   };
-  while (Seconds(run) < 0.01) turns *= 2;
-  return static_cast<double>(bytes) * static_cast<double>(turns) / LeastSeconds(run);
+  std::unique_ptr<uint8_t, Free> data_;
+};
+
+// The best rate of each thread reading `bytes` of its own again and again, in the best way.
+double ReadRate(size_t bytes, Team& team) {
+  struct Trial {
+    ReadPattern pattern;
+    size_t bytes;  // of `bytes`, what this number of streams divides
+    double rate = 0;
+  };
+  std::vector<Trial> trials;
+  for (size_t streams : kStreams) {
+    for (size_t ahead : {0, 512, 2048, 8192}) {
+      const size_t step = streams * kReadStep;
+      trials.push_back({{streams, ahead}, bytes / step * step});
+    }
+  }
+
+  const size_t threads = team.threads();
+  std::vector<std::unique_ptr<Pages>> data(threads);
+  // By the thread that will read it, for the sake of machines where memory is near to some CPUs.
+  team.Run([&](size_t thread) {
+    data[thread] = std::make_unique<Pages>(bytes);
+    std::fill_n(data[thread]->get(), bytes, uint8_t{1});
+  });
+  const auto read = Peaks(SupportedTargets().front()).read;
+  const auto measure = [&](const Trial& trial, int runs) {
+    size_t turns = 1;
+    const auto run = [&](size_t thread) {
+      for (size_t i = 0; i < turns; ++i) {
+        const uint8_t* from = data[thread]->get();
+        benchmark::DoNotOptimize(from);
+        benchmark::DoNotOptimize(read(from, trial.bytes, trial.pattern));
+      }
+    };
+    while (Seconds(team, run) < kRunSeconds) turns *= 2;
+    return static_cast<double>(trial.bytes * turns * threads) / LeastSeconds(team, runs, run);
+  };
+  // A short look at each, a longer one at the best.
+  for (Trial& trial : trials) trial.rate = measure(trial, 2);
+  const auto best = std::max_element(
+      trials.begin(), trials.end(), [](const Trial& a, const Trial& b) { return a.rate < b.rate; });
+  return std::max(best->rate, measure(*best, 9));
 }
 
 }  // namespace
 
-double ThreadSeconds() {
-#if defined(CLOCK_THREAD_CPUTIME_ID)
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-#else
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-#endif
-}
-
-const Arithmetic& ArithmeticOn(Target target) {
-  static std::map<Target, Arithmetic> measured;
-  const auto [found, is_new] = measured.try_emplace(target);
+const Arithmetic& ArithmeticOn(Target target, size_t threads) {
+  static std::map<std::pair<Target, size_t>, Arithmetic> measured;
+  const auto [found, is_new] = measured.try_emplace({target, threads});
   if (is_new) {
     const PeakKernels& peaks = Peaks(target);
-    found->second = {OpsPerSecond(peaks.int8_dot), OpsPerSecond(peaks.bf16_dot),
-                     OpsPerSecond(peaks.f32_fma)};
+    Team& team = Team::Of(threads);
+    found->second = {OpsPerSecond(peaks.int8_dot, team), OpsPerSecond(peaks.bf16_dot, team),
+                     OpsPerSecond(peaks.f32_fma, team)};
   }
   return found->second;
 }
+
+size_t L1Bytes() { return CacheBytes(1, 32 << 10); }
+size_t L2Bytes() { return CacheBytes(2, 512 << 10); }
 
 size_t BeyondCaches() {
   constexpr size_t kLeast = size_t{256} << 20, kMost = size_t{1} << 30;
   return std::clamp(2 * CacheBytes(3, 0), kLeast, kMost);
 }
 
-const Level& LevelAt(size_t index) {
-  static const auto levels = [] {
-    const size_t l1 = CacheBytes(1, 32 << 10), l2 = CacheBytes(2, 512 << 10);
-    // Of an L3 cache others use a part; a core alone never sees more than a share of a large one.
-    const size_t l3 = std::clamp(CacheBytes(3, 0), 2 * l2, size_t{32} << 20);
-    // Each is measured with a working set that surely is there and not in the level before.
-    return std::array<Level, kLevels>{{{"l1", l1, ReadRate(l1 / 2)},
-                                       {"l2", l2, ReadRate(std::max(l2 / 2, 2 * l1))},
-                                       {"l3", l3, ReadRate(std::max(l3 / 2, 2 * l2))},
-                                       {"memory", SIZE_MAX, ReadRate(BeyondCaches())}}};
-  }();
-  return levels[index];
+const char* LevelName(size_t index) {
+  static constexpr const char* kNames[kLevels] = {"l1", "l2", "l3", "memory"};
+  return kNames[index];
 }
 
-const Level& LevelOf(size_t bytes) {
+// Up to how much data of `threads` threads together counts as being in a level. L1 and L2 are each
+// core's own, the rest is for all.
+size_t LevelBytes(size_t index, size_t threads) {
+  // Of an L3 cache others use a part; a core alone never sees more than a share of a large one.
+  const size_t l2 = threads * L2Bytes();
+  const size_t l3 = std::clamp(CacheBytes(3, 0), 2 * l2, std::max(2 * l2, size_t{32} << 20));
+  const std::array<size_t, kLevels> bytes = {threads * L1Bytes(), l2, l3, SIZE_MAX};
+  return bytes[index];
+}
+
+double ReadRateOf(size_t index, size_t threads) {
+  static std::map<std::pair<size_t, size_t>, double> measured;
+  const auto [found, is_new] = measured.try_emplace({index, threads});
+  if (is_new) {
+    // Each with a working set that surely is there and not in the level before.
+    const size_t l1 = L1Bytes(), l2 = L2Bytes(), l3 = LevelBytes(2, threads);
+    const std::array<size_t, kLevels> per_thread = {l1 / 2, std::max(l2 / 2, 2 * l1),
+                                                    std::max(l3 / 2 / threads, 2 * l2),
+                                                    std::max(BeyondCaches() / threads, 4 * l2)};
+    found->second = ReadRate(per_thread[index], Team::Of(threads));
+  }
+  return found->second;
+}
+
+size_t LevelOf(size_t bytes, size_t threads) {
   size_t index = 0;
-  while (bytes > LevelAt(index).bytes) ++index;
-  return LevelAt(index);
+  while (bytes > LevelBytes(index, threads)) ++index;
+  return index;
 }
 
-double FloorSeconds(double ops, double ops_per_second, double bytes, const Level& level) {
+double FloorSeconds(double ops, double ops_per_second, double bytes, double read_rate) {
   const double compute = ops_per_second > 0 ? ops / ops_per_second : 0;
-  return std::max(compute, bytes / level.read_rate);
+  return std::max(compute, bytes / read_rate);
 }
 
 }  // namespace hob::bench

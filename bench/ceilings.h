@@ -1,5 +1,6 @@
 // What this machine can do at most, measured in the process that measures the kernels: arithmetic
-// of each instruction set, and reads from each level of the memory hierarchy. One thread.
+// of each instruction set, and reads from each level of the memory hierarchy, for one thread or
+// several at once. Everything is measured when it is first asked for.
 #ifndef HOB_BENCH_CEILINGS_H_
 #define HOB_BENCH_CEILINGS_H_
 
@@ -9,39 +10,38 @@
 
 namespace hob::bench {
 
-// Operations per second in registers, a multiplication and an addition being two.
+// Operations per second in registers, all threads together; a multiplication and an addition are
+// two.
 struct Arithmetic {
   double int8_dot;  // sums of 4 products of bytes, as the kernels do them on this target
   double bf16_dot;  // the bf16 step, likewise
   double f32_fma;
 };
 
-// Measured at the first call for each target. All zero for kScalar, which has no ceiling of its
-// own.
-const Arithmetic& ArithmeticOn(Target target);
+// All zero for kScalar, which has no ceiling of its own.
+const Arithmetic& ArithmeticOn(Target target, size_t threads);
 
-// A level of the memory hierarchy; the last is the memory itself.
-struct Level {
-  const char* name;
-  size_t bytes;      // up to how much data counts as being there
-  double read_rate;  // bytes per second
-};
+// Levels of the memory hierarchy, by index: L1, L2, L3, memory.
 inline constexpr size_t kLevels = 4;
+const char* LevelName(size_t index);
 
-// L1, L2, L3, memory; measured at the first call, with the best target's loads.
-const Level& LevelAt(size_t index);
+// Bytes per second that the threads read together, with the best target's loads, in the fastest of
+// several ways.
+double ReadRateOf(size_t index, size_t threads);
 
-// The level that a working set of `bytes`, used over and over, is read from.
-const Level& LevelOf(size_t bytes);
+// The level that a working set of `bytes`, shared out to the threads and used over and over, is
+// read from.
+size_t LevelOf(size_t bytes, size_t threads);
+
+// Of a core's own caches.
+size_t L1Bytes();
+size_t L2Bytes();
 
 // How much data to go through so that none of it is still in a cache at the next turn.
 size_t BeyondCaches();
 
-// Processor time of the calling thread. The clock on the wall would count other programs, too.
-double ThreadSeconds();
-
-// The least time that so many operations on so many bytes from `level` can take.
-double FloorSeconds(double ops, double ops_per_second, double bytes, const Level& level);
+// The least time that so many operations on so many bytes can take.
+double FloorSeconds(double ops, double ops_per_second, double bytes, double read_rate);
 
 }  // namespace hob::bench
 

@@ -3,11 +3,14 @@
 //   <kernel>/<variant>/<target>/<shape>/t<threads>     matmul/q4_0/avx3_dl/m512_n4864_k896/t1
 //
 // so that --benchmark_filter selects any slice. They are generated from the lists of formats and
-// targets; each first checks a few outputs against the reference. docs/measuring.md explains the
-// columns and how to compare two builds.
+// targets, for one thread and for as many as there are CPUs; each first checks a few outputs
+// against the reference. docs/measuring.md explains the columns and how to compare two builds,
+// bench/summarize.py makes tables of the output.
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -19,6 +22,7 @@
 #include <vector>
 
 #include "bench/ceilings.h"
+#include "bench/team.h"
 #include "kernels/attention.h"
 #include "kernels/formats.h"
 #include "kernels/matmul.h"
@@ -70,22 +74,24 @@ struct Work {
   double ops = 0;             // 0: the kernel only moves data
   double ops_per_second = 0;  // the target's ceiling for such operations; 0: none
   double bytes = 0;           // read and written
-  const Level* level = nullptr;
+  double read_rate = 0;       // of the level where the data are
+  double values = 0;          // 0: not what the kernel is measured in
 };
 
-// Times `turn` and fills the columns.
+// Times `turn`, which the team does, and fills the columns.
 template <class F>
-void Measure(benchmark::State& state, const Work& work, F turn) {
-  const double start = ThreadSeconds();
+void Measure(benchmark::State& state, const Work& work, const Team& team, F turn) {
+  const double start = team.Now();
   for (auto _ : state) {
     turn();
     benchmark::ClobberMemory();
   }
-  const double seconds = (ThreadSeconds() - start) / static_cast<double>(state.iterations());
+  const double seconds = (team.Now() - start) / static_cast<double>(state.iterations());
   if (work.ops > 0) state.counters["GOP/s"] = work.ops / seconds * 1e-9;
+  if (work.values > 0) state.counters["Gvalues/s"] = work.values / seconds * 1e-9;
   state.counters["GB/s"] = work.bytes / seconds * 1e-9;
   state.counters["share"] =
-      FloorSeconds(work.ops, work.ops_per_second, work.bytes, *work.level) / seconds;
+      FloorSeconds(work.ops, work.ops_per_second, work.bytes, work.read_rate) / seconds;
 }
 
 void Register(const std::string& name, std::function<void(benchmark::State&)> run) {
@@ -95,32 +101,41 @@ void Register(const std::string& name, std::function<void(benchmark::State&)> ru
 // The scalar reference is there to be right; time is spent on it only where it takes little.
 constexpr double kMostScalarOps = 2e8;
 
+bool IsWorthwhile(Target target, size_t threads, double ops) {
+  return target != kScalar || (threads == 1 && ops <= kMostScalarOps);
+}
+
+std::string ThreadsName(size_t threads) { return "/t" + std::to_string(threads); }
+
 // ---------------------------------------------------------------- ceilings
 
+// The ceiling is found once; the benchmark shows it.
+void RegisterCeiling(const std::string& name, const char* unit, std::function<double()> rate) {
+  Register(name, [unit, rate = std::move(rate)](benchmark::State& state) {
+    const double per_second = rate();
+    for (auto _ : state) {
+    }
+    state.counters[unit] = per_second * 1e-9;
+  });
+}
+
 void RegisterCeilings() {
-  for (size_t i = 0; i < kLevels; ++i) {
-    static constexpr const char* kNames[kLevels] = {"l1", "l2", "l3", "memory"};
-    Register(std::string("ceiling/read/") + kNames[i] + "/t1", [i](benchmark::State& state) {
-      const double rate = LevelAt(i).read_rate;
-      for (auto _ : state) {
-      }
-      state.counters["GB/s"] = rate * 1e-9;
-    });
-  }
   static constexpr std::pair<const char*, double Arithmetic::*> kKinds[] = {
       {"int8_dot", &Arithmetic::int8_dot},
       {"bf16_dot", &Arithmetic::bf16_dot},
       {"f32_fma", &Arithmetic::f32_fma}};
-  for (Target target : SupportedTargets()) {
-    if (target == kScalar) continue;
-    for (const auto& [name, member] : kKinds) {
-      Register(std::string("ceiling/") + name + "/" + TargetName(target) + "/t1",
-               [target, member = member](benchmark::State& state) {
-                 const double ops = ArithmeticOn(target).*member;
-                 for (auto _ : state) {
-                 }
-                 state.counters["GOP/s"] = ops * 1e-9;
-               });
+  for (size_t threads : ThreadCounts()) {
+    for (size_t level = 0; level < kLevels; ++level) {
+      RegisterCeiling(std::string("ceiling/read/") + LevelName(level) + ThreadsName(threads),
+                      "GB/s", [=] { return ReadRateOf(level, threads); });
+    }
+    for (Target target : SupportedTargets()) {
+      if (target == kScalar) continue;
+      for (const auto& [label, member] : kKinds) {
+        RegisterCeiling(
+            std::string("ceiling/") + label + "/" + TargetName(target) + ThreadsName(threads),
+            "GOP/s", [=, member = member] { return ArithmeticOn(target, threads).*member; });
+      }
     }
   }
 }
@@ -206,54 +221,125 @@ bool MatchesReference(const Format& format, const Weights& w, const float* x, si
   return true;
 }
 
-void BenchMatmul(benchmark::State& state, const Format& format, Target target, size_t m, size_t n,
-                 size_t k) {
-  Weights& w = Weights::Of(format, n, k);
-  // A batch of 1 is a step of generation: it finds its weights in memory.
-  if (m == 1) w.CopyBeyondCaches();
-  const std::vector<float> x = RandomValues(m * k, 2);
-  const Aligned<uint8_t> act(ActivationBytes(format.act, m, k));
-  CapTarget(TargetName(target));
-  PrepareActivations(format.act, x.data(), k, m, k, 0, m, act.get());
-  std::vector<float> out(m * n);
-  const void* prepared = format.act == ActKind::kF32 ? static_cast<const void*>(x.data())
-                                                     : static_cast<const void*>(act.get());
-  MatmulTask task = {m, n, k, w.packed.get(), prepared, k, nullptr, nullptr, out.data(), n};
-  const auto matmul = format.kernels(target).matmul;
-  const size_t panels = (n + kPanel - 1) / kPanel;
-  matmul(task, 0, panels);
-  if (!MatchesReference(format, w, x.data(), m, out.data())) {
+struct MatmulShape {
+  size_t m, n, k;
+  bool in_l2 = false;  // the weights are; else those of m = 1 come from memory
+
+  double ops() const {
+    return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  }
+  std::string name() const {
+    return "m" + std::to_string(m) + "_n" + std::to_string(n) + "_k" + std::to_string(k) +
+           (in_l2 ? "_l2" : "");
+  }
+};
+
+// One matmul as hob_matmul does it: the rows of activations are prepared, then the panels follow.
+// Panels go in pairs, which is what the kernels take together.
+class Matmul {
+ public:
+  Matmul(const Format& format, Target target, const MatmulShape& shape, Team& team)
+      : format_(format),
+        team_(team),
+        x_(RandomValues(shape.m * shape.k, 2)),
+        act_(ActivationBytes(format.act, shape.m, shape.k)),
+        out_(shape.m * shape.n),
+        matmul_(format.kernels(target).matmul) {
+    const void* act = format.act == ActKind::kF32 ? static_cast<const void*>(x_.data())
+                                                  : static_cast<const void*>(act_.get());
+    task_ = {.m = shape.m,
+             .n = shape.n,
+             .k = shape.k,
+             .packed = nullptr,
+             .act = act,
+             .act_stride = shape.k,
+             .bias = nullptr,
+             .residual = nullptr,
+             .out = out_.data(),
+             .out_stride = shape.n};
+    CapTarget(TargetName(target));
+  }
+
+  void operator()(const uint8_t* packed) {
+    task_.packed = packed;
+    const auto prepare = [&](size_t begin, size_t end) {
+      PrepareActivations(format_.act, x_.data(), task_.k, task_.m, task_.k, begin, end, act_.get());
+    };
+    if (task_.m == 1) {
+      prepare(0, 1);  // nothing to share out
+    } else if (format_.act != ActKind::kF32) {
+      team_.Split(task_.m, 1, prepare);
+    }
+    team_.Split((task_.n + kPanel - 1) / kPanel, 2,
+                [&](size_t begin, size_t end) { matmul_(task_, begin, end); });
+  }
+
+  const float* x() const { return x_.data(); }
+  const float* out() const { return out_.data(); }
+
+ private:
+  const Format& format_;
+  Team& team_;
+  const std::vector<float> x_;
+  const Aligned<uint8_t> act_;
+  std::vector<float> out_;
+  void (*matmul_)(const MatmulTask& task, size_t panel_begin, size_t panel_end);
+  MatmulTask task_;
+};
+
+void BenchMatmul(benchmark::State& state, const Format& format, Target target,
+                 const MatmulShape& shape, size_t threads) {
+  Weights& w = Weights::Of(format, shape.n, shape.k);
+  const bool in_memory = shape.m == 1 && !shape.in_l2;
+  if (in_memory) w.CopyBeyondCaches();
+  Team& team = Team::Of(threads);
+  Matmul matmul(format, target, shape, team);
+  matmul(w.packed.get());
+  if (!MatchesReference(format, w, matmul.x(), shape.m, matmul.out())) {
     state.SkipWithError("differs from the reference");
     return;
   }
-  const size_t copies = m == 1 ? w.copies : 1;
-  const double ops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  const Work work = {ops, CeilingOf(format.act, ArithmeticOn(target)),
-                     static_cast<double>(w.packed_bytes), &LevelOf(copies * w.packed_bytes)};
+  const size_t copies = in_memory ? w.copies : 1;
+  const Work work = {
+      .ops = shape.ops(),
+      .ops_per_second = CeilingOf(format.act, ArithmeticOn(target, threads)),
+      .bytes = static_cast<double>(w.packed_bytes),
+      .read_rate = ReadRateOf(LevelOf(copies * w.packed_bytes, threads), threads),
+  };
   size_t copy = 0;
-  Measure(state, work, [&] {
-    task.packed = w.packed.get() + copy * w.packed_bytes;
-    matmul(task, 0, panels);
+  Measure(state, work, team, [&] {
+    matmul(w.packed.get() + copy * w.packed_bytes);
     if (++copy == copies) copy = 0;
   });
 }
 
+// A matrix of which each thread's part, packed, fills about half of its L2 cache.
+MatmulShape ShapeInL2(const Format& format, size_t threads) {
+  constexpr size_t kWide = 1024, kOutputs = 2 * kPanel;
+  const size_t pair_bytes = format.packed_bytes(kOutputs, kWide);
+  const size_t pairs = threads * std::max<size_t>(1, L2Bytes() / 2 / pair_bytes);
+  return {.m = 1, .n = pairs * kOutputs, .k = kWide, .in_l2 = true};
+}
+
 void RegisterMatmul() {
+  const auto add = [](const Format& format, const MatmulShape& shape, size_t threads) {
+    if (shape.k % format.block_values != 0) return;
+    for (Target target : SupportedTargets()) {
+      if (!IsWorthwhile(target, threads, shape.ops())) continue;
+      Register(std::string("matmul/") + format.name + "/" + TargetName(target) + "/" +
+                   shape.name() + ThreadsName(threads),
+               [=, &format](benchmark::State& state) {
+                 BenchMatmul(state, format, target, shape, threads);
+               });
+    }
+  };
   for (const Format* format : Formats()) {
     for (const auto& [n, k] : {std::pair<size_t, size_t>{1536, 576}, {4864, 896}, {8192, 2048}}) {
-      if (k % format->block_values != 0) continue;
-      for (Target target : SupportedTargets()) {
-        for (size_t m : {1, 8, 128, 512}) {
-          if (target == kScalar && static_cast<double>(2 * m * n * k) > kMostScalarOps) continue;
-          Register(std::string("matmul/") + format->name + "/" + TargetName(target) + "/m" +
-                       std::to_string(m) + "_n" + std::to_string(n) + "_k" + std::to_string(k) +
-                       "/t1",
-                   [=, n = n, k = k](benchmark::State& state) {
-                     BenchMatmul(state, *format, target, m, n, k);
-                   });
-        }
+      for (size_t m : {1, 2, 4, 8, 128, 512}) {
+        for (size_t threads : ThreadCounts()) add(*format, {m, n, k}, threads);
       }
     }
+    for (size_t threads : ThreadCounts()) add(*format, ShapeInL2(*format, threads), threads);
   }
 }
 
@@ -270,13 +356,15 @@ struct AttentionShape {
 };
 
 void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
-                    const AttentionShape& s) {
+                    const AttentionShape& s, size_t threads) {
   const size_t kv_width = s.n_kv_heads * s.head_dim, width = s.n_heads * s.head_dim;
   const std::vector<float> q = RandomValues(s.m * width, 3);
   const std::vector<float> k = RandomValues(s.tokens() * kv_width, 4);
   const std::vector<float> v = RandomValues(s.tokens() * kv_width, 5);
   const size_t bytes = CacheBytes(type, s.n_kv_heads, s.head_dim, s.tokens());
-  const Aligned<uint8_t> keys(bytes), values(bytes), workspace(AttentionWorkspace(s.head_dim));
+  // A workspace for each thread, on cache lines of its own.
+  const size_t workspace_bytes = (AttentionWorkspace(s.head_dim) + 63) / 64 * 64;
+  const Aligned<uint8_t> keys(bytes), values(bytes), workspace(threads * workspace_bytes);
   std::vector<float> out(q.size());
   const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
   const AttentionTask task = {
@@ -289,10 +377,15 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
       out.data()};
   CapTarget(TargetName(target));
   Attention().append(task.cache, 0, s.tokens(), k.data(), v.data(), kv_width);
+  Team& team = Team::Of(threads);
   const auto turn = [&] {
-    for (size_t unit = 0; unit < AttentionUnits(task); ++unit) {
-      AttentionUnit(task, unit, workspace.get());
-    }
+    // Late rows see more keys, so a thread takes the next unit when it is through with one.
+    std::atomic<size_t> next{0};
+    team.Run([&](size_t thread) {
+      for (size_t unit; (unit = next++) < AttentionUnits(task);) {
+        AttentionUnit(task, unit, workspace.get() + thread * workspace_bytes);
+      }
+    });
   };
   turn();
   // The last query of a prompt sees everything.
@@ -303,11 +396,14 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
     state.SkipWithError("differs from the reference");
     return;
   }
-  const Arithmetic& arithmetic = ArithmeticOn(target);
-  const Work work = {s.pairs() * static_cast<double>(4 * width),
-                     type == HOB_CACHE_BF16 ? arithmetic.bf16_dot : arithmetic.f32_fma,
-                     static_cast<double>(2 * bytes), &LevelOf(2 * bytes)};
-  Measure(state, work, turn);
+  const Arithmetic& arithmetic = ArithmeticOn(target, threads);
+  const Work work = {
+      .ops = s.pairs() * static_cast<double>(4 * width),
+      .ops_per_second = type == HOB_CACHE_BF16 ? arithmetic.bf16_dot : arithmetic.f32_fma,
+      .bytes = static_cast<double>(2 * bytes),
+      .read_rate = ReadRateOf(LevelOf(2 * bytes, threads), threads),
+  };
+  Measure(state, work, team, turn);
 }
 
 void RegisterAttention() {
@@ -317,13 +413,16 @@ void RegisterAttention() {
   for (hob_cache_type type : {HOB_CACHE_F32, HOB_CACHE_BF16}) {
     for (Target target : SupportedTargets()) {
       for (const AttentionShape& s : kShapes) {
-        const double ops = s.pairs() * static_cast<double>(4 * s.n_heads * s.head_dim);
-        if (target == kScalar && ops > kMostScalarOps) continue;
-        Register(std::string("attention/") + (type == HOB_CACHE_F32 ? "f32" : "bf16") + "/" +
-                     TargetName(target) + "/m" + std::to_string(s.m) + "_pos" +
-                     std::to_string(s.pos) + "_h" + std::to_string(s.n_heads) + "_kv" +
-                     std::to_string(s.n_kv_heads) + "_d" + std::to_string(s.head_dim) + "/t1",
-                 [=](benchmark::State& state) { BenchAttention(state, type, target, s); });
+        for (size_t threads : ThreadCounts()) {
+          const double ops = s.pairs() * static_cast<double>(4 * s.n_heads * s.head_dim);
+          if (!IsWorthwhile(target, threads, ops)) continue;
+          Register(
+              std::string("attention/") + (type == HOB_CACHE_F32 ? "f32" : "bf16") + "/" +
+                  TargetName(target) + "/m" + std::to_string(s.m) + "_pos" + std::to_string(s.pos) +
+                  "_h" + std::to_string(s.n_heads) + "_kv" + std::to_string(s.n_kv_heads) + "_d" +
+                  std::to_string(s.head_dim) + ThreadsName(threads),
+              [=](benchmark::State& state) { BenchAttention(state, type, target, s, threads); });
+        }
       }
     }
   }
@@ -392,6 +491,17 @@ const std::vector<RowOp>& RowOps() {
   return ops;
 }
 
+// Of an op that makes `values` values, reading and writing so many bytes, which stay in a cache.
+template <class F>
+void MeasureRows(benchmark::State& state, size_t values, size_t bytes, const Team& team, F turn) {
+  const Work work = {.ops = 0,
+                     .ops_per_second = 0,
+                     .bytes = static_cast<double>(bytes),
+                     .read_rate = ReadRateOf(LevelOf(bytes, team.threads()), team.threads()),
+                     .values = static_cast<double>(values)};
+  Measure(state, work, team, turn);
+}
+
 void BenchRow(benchmark::State& state, const RowOp& op, Target target, size_t n) {
   const std::vector<float> in = RandomValues(n, 6), more = RandomValues(n, 7);
   std::vector<float> out(n), want(n);
@@ -402,13 +512,13 @@ void BenchRow(benchmark::State& state, const RowOp& op, Target target, size_t n)
     state.SkipWithError("differs from the reference");
     return;
   }
-  const size_t bytes = n * op.bytes_per_element;
-  const Work work = {0, 0, static_cast<double>(bytes), &LevelOf(bytes)};
-  Measure(state, work, [&] { op.run(kernels, in.data(), more.data(), n, out.data()); });
+  MeasureRows(state, n, n * op.bytes_per_element, Team::Of(1),
+              [&] { op.run(kernels, in.data(), more.data(), n, out.data()); });
 }
 
 // What the matmul does to its activations first.
-void BenchActivations(benchmark::State& state, ActKind kind, Target target, size_t m, size_t k) {
+void BenchActivations(benchmark::State& state, ActKind kind, Target target, size_t m, size_t k,
+                      size_t threads) {
   const std::vector<float> x = RandomValues(m * k, 8);
   const size_t prepared = ActivationBytes(kind, m, k);
   const Aligned<uint8_t> buffer(prepared), want(prepared);
@@ -420,9 +530,12 @@ void BenchActivations(benchmark::State& state, ActKind kind, Target target, size
     state.SkipWithError("differs from the reference");
     return;
   }
-  const size_t bytes = m * k * sizeof(float) + prepared;
-  const Work work = {0, 0, static_cast<double>(bytes), &LevelOf(bytes)};
-  Measure(state, work, [&] { PrepareActivations(kind, x.data(), k, m, k, 0, m, buffer.get()); });
+  Team& team = Team::Of(threads);
+  MeasureRows(state, m * k, m * k * sizeof(float) + prepared, team, [&] {
+    team.Split(m, 1, [&](size_t begin, size_t end) {
+      PrepareActivations(kind, x.data(), k, m, k, begin, end, buffer.get());
+    });
+  });
 }
 
 void BenchDequantize(benchmark::State& state, const Format& format, Target target, size_t k) {
@@ -437,9 +550,8 @@ void BenchDequantize(benchmark::State& state, const Format& format, Target targe
     state.SkipWithError("differs from the reference");
     return;
   }
-  const size_t bytes = blocks.size() + k * sizeof(float);
-  const Work work = {0, 0, static_cast<double>(bytes), &LevelOf(bytes)};
-  Measure(state, work, [&] { dequantize(blocks.data(), k, out.data()); });
+  MeasureRows(state, k, blocks.size() + k * sizeof(float), Team::Of(1),
+              [&] { dequantize(blocks.data(), k, out.data()); });
 }
 
 void RegisterRows() {
@@ -452,18 +564,22 @@ void RegisterRows() {
       }
     }
     for (const auto& [kind, label] : {std::pair{ActKind::kQ8, "q8"}, {ActKind::kBF16, "bf16"}}) {
-      for (const auto& [m, k] : {std::pair<size_t, size_t>{1, 2048}, {128, 896}}) {
-        Register(std::string("quantize_activations/") + label + "/" + name + "/m" +
-                     std::to_string(m) + "_k" + std::to_string(k) + "/t1",
-                 [kind = kind, target, m = m, k = k](benchmark::State& state) {
-                   BenchActivations(state, kind, target, m, k);
-                 });
+      for (const auto& [m, k] : {std::pair<size_t, size_t>{1, 2048}, {512, 896}}) {
+        for (size_t threads : ThreadCounts()) {
+          if (threads > 1 && (m == 1 || target == kScalar)) continue;
+          Register(std::string("quantize_activations/") + label + "/" + name + "/m" +
+                       std::to_string(m) + "_k" + std::to_string(k) + ThreadsName(threads),
+                   [=, kind = kind, m = m, k = k](benchmark::State& state) {
+                     BenchActivations(state, kind, target, m, k, threads);
+                   });
+        }
       }
     }
   }
   for (const Format* format : Formats()) {
     for (Target target : SupportedTargets()) {
       for (size_t k : {2048, 65536}) {
+        if (k % format->block_values != 0) continue;
         Register(std::string("dequantize/") + format->name + "/" + TargetName(target) + "/k" +
                      std::to_string(k) + "/t1",
                  [=](benchmark::State& state) { BenchDequantize(state, *format, target, k); });
@@ -483,6 +599,7 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::AddCustomContext("hob_version", hob_version());
+  benchmark::AddCustomContext("threads", std::to_string(hob::bench::CpuCount()));
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
 }
