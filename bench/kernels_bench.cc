@@ -564,7 +564,7 @@ void RegisterRows() {
       }
     }
     for (const auto& [kind, label] : {std::pair{ActKind::kQ8, "q8"}, {ActKind::kBF16, "bf16"}}) {
-      for (const auto& [m, k] : {std::pair<size_t, size_t>{1, 2048}, {512, 896}}) {
+      for (const auto& [m, k] : {std::pair<size_t, size_t>{1, 2048}, {128, 896}}) {
         for (size_t threads : ThreadCounts()) {
           if (threads > 1 && (m == 1 || target == kScalar)) continue;
           Register(std::string("quantize_activations/") + label + "/" + name + "/m" +
