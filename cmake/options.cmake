@@ -11,6 +11,8 @@ option(HOB_WERROR "Treat warnings in hob's own code as errors" OFF)
 set(HOB_SANITIZE "" CACHE STRING "Sanitizers, as for -fsanitize: address,undefined or thread")
 set(HOB_TARGETS "" CACHE STRING
     "Compile only these SIMD targets, such as avx2;avx3_dl, to save time while editing (default: all)")
+set(HOB_BENCH_GGML "" CACHE PATH
+    "Build bench/compare_ggml with this ggml: an installation, or the source of ggml or llama.cpp")
 
 # BUILD_SHARED_LIBS is honoured; it belongs to the top project, so hob only shows it there.
 if(PROJECT_IS_TOP_LEVEL)
