@@ -493,6 +493,10 @@ bool Parse(int argc, char** argv, Options& options) {
 
 int main(int argc, char** argv) {
   hob::bench::Options options;
+  if (argc == 2 && std::string(argv[1]) == "--help") {
+    std::fputs(hob::bench::kUsage, stdout);
+    return 0;
+  }
   if (!hob::bench::Parse(argc, argv, options)) {
     std::fputs(hob::bench::kUsage, stderr);
     return 2;

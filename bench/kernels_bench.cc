@@ -149,6 +149,7 @@ struct Weights {
   size_t n = 0, k = 0;
   std::vector<uint8_t> rows;
   size_t packed_bytes = 0, copies = 0;
+  size_t stride = 0;  // bytes from copy to copy
   Aligned<uint8_t> packed{0};
 
   static Weights& Of(const Format& format, size_t n, size_t k) {
@@ -159,11 +160,11 @@ struct Weights {
 
   // Enough copies, one behind the other, that going through them reads from memory.
   void CopyBeyondCaches() {
-    const size_t wanted = (BeyondCaches() + packed_bytes - 1) / packed_bytes;
+    const size_t wanted = (BeyondCaches() + stride - 1) / stride;
     if (copies >= wanted) return;
-    Aligned<uint8_t> many(wanted * packed_bytes);
+    Aligned<uint8_t> many(wanted * stride);
     for (size_t i = 0; i < wanted; ++i) {
-      std::memcpy(many.get() + i * packed_bytes, packed.get(), packed_bytes);
+      std::memcpy(many.get() + i * stride, packed.get(), packed_bytes);
     }
     packed = std::move(many);
     copies = wanted;
@@ -178,6 +179,7 @@ struct Weights {
         rows(n_ * f.row_bytes(k_)),
         packed_bytes(f.packed_bytes(n_, k_)),
         copies(1),
+        stride((packed_bytes + 63) / 64 * 64),
         packed(packed_bytes) {
     // Speed does not depend on the values: some encoded rows, over and over.
     constexpr size_t kDistinct = 48;
@@ -308,7 +310,7 @@ void BenchMatmul(benchmark::State& state, const Format& format, Target target,
   };
   size_t copy = 0;
   Measure(state, work, team, [&] {
-    matmul(w.packed.get() + copy * w.packed_bytes);
+    matmul(w.packed.get() + copy * w.stride);
     if (++copy == copies) copy = 0;
   });
 }
