@@ -102,7 +102,7 @@ def print_context(benchmarks, context):
     print(f"hob {context.get('hob_version', '?')}, {context.get('num_cpus', '?')} CPUs, caches: ", end="")
     caches = (f"L{c['level']} {c['type'].lower()} {c['size'] >> 10} KB" for c in context.get("caches", []))
     print(", ".join(caches) or "unknown")
-    print(f"\nMedians of {' or '.join(map(str, runs))} repetitions.", end="")
+    print(f"\nMedians of {' or '.join(map(str, runs))} repetition{'s' if runs[-1] > 1 else ''}.", end="")
     if runs[-1] > 1:
         spreads = [b.spread() for b in benchmarks]
         worst = max(benchmarks, key=Benchmark.spread)
