@@ -193,6 +193,7 @@ struct GroupActs {
 hob_status PlanGroup(const hob_matmul_args* args, size_t count, GroupActs* acts) {
   *acts = {};
   RETURN_IF_ERROR(CheckPositive(count, "count"));
+  RETURN_IF_ERROR(CheckPointer(args, "args"));
   for (size_t i = 0; i < count; ++i) {
     Matmul plan = {};
     RETURN_IF_ERROR(PlanMatmul(MatmulAt(args, i), &plan));
