@@ -288,10 +288,10 @@ double RelativeRms(const float* x, const float* y, size_t n) {
 // The relative error of encoding bell-shaped values that a good encoder does not exceed.
 double ExpectedRms(const std::string& name) {
   static const std::map<std::string, double> kBounds = {
-      {"f32", 0},      {"f16", 3e-4},    {"bf16", 2e-3},   {"q8_0", 6e-3},
-      {"q4_0", 0.095}, {"q4_1", 0.09},   {"q5_0", 0.05},   {"q5_1", 0.045},
-      {"q2_k", 0.35},  {"q3_k", 0.18},   {"q4_k", 0.085},  {"q5_k", 0.045},
-      {"q6_k", 0.022}, {"iq4_nl", 0.09}, {"iq4_xs", 0.09}, {"mxfp4", 0.14}};
+      {"f32", 0},      {"f16", 3e-4},   {"bf16", 2e-3},  {"q8_0", 6e-3},   {"q4_0", 0.095},
+      {"q4_1", 0.09},  {"q5_0", 0.05},  {"q5_1", 0.045}, {"q2_k", 0.35},   {"q3_k", 0.18},
+      {"q4_k", 0.085}, {"q5_k", 0.045}, {"q6_k", 0.022}, {"iq4_nl", 0.09}, {"iq4_xs", 0.09},
+      {"mxfp4", 0.14}, {"tq1_0", 0.5},  {"tq2_0", 0.5}};
   const auto found = kBounds.find(name);
   return found == kBounds.end() ? 1.0 : found->second;
 }
@@ -348,8 +348,8 @@ TEST(FormatEncodingTest, ErrorOfEachValue) {
     EXPECT_LE(error(bf16), magnitude * 0x1p-8f);
     // Half a step of amax / 127, and the rounding of the step to f16 times the code.
     EXPECT_LE(error(q8_0), amax * (0.5f / 127 + 0x1p-11f) * 1.001f);
-    // Half a step of amax / 8; but the side opposite to amax ends at code 7, a whole step short.
-    EXPECT_LE(error(q4_0), amax * (1.0f / 8 + 0x1p-11f) * 1.001f);
+    // Half a step, at most amax / 7; but the search may cut the extremes short by a whole one.
+    EXPECT_LE(error(q4_0), amax * (1.0f / 7 + 0x1p-11f) * 1.001f);
   }
 }
 

@@ -120,7 +120,14 @@ constexpr Golden kGolden[] = {
     {"rows", 0x75407d7450ecb58e},           {"attention f32", 0x1f90fb0e67f7cece},
     {"attention bf16", 0x71321698424e72ad}, {"matmul f32", 0x164eaabc58dd4d2e},
     {"matmul f16", 0xe572e9cda42cfe98},     {"matmul bf16", 0xec8f04f3c7cdc483},
-    {"matmul q8_0", 0x71a0809e8da08c9e},    {"matmul q4_0", 0x124ca47908a9f6bd},
+    {"matmul q8_0", 0x71a0809e8da08c9e},    {"matmul q4_0", 0x564eef3143004772},
+    {"matmul q4_1", 0x2c8d59c304fb528d},    {"matmul q5_0", 0x3efa2e1e8d3824e4},
+    {"matmul q5_1", 0x693dc7db4ad87a8a},    {"matmul q2_k", 0x95b68ed017c525e5},
+    {"matmul q3_k", 0x8cce6368d00c3d46},    {"matmul q4_k", 0xc2c1a7e832d1a642},
+    {"matmul q5_k", 0xeed9ba47f3af2eeb},    {"matmul q6_k", 0xb12461154e65b55c},
+    {"matmul iq4_nl", 0xde652a79613efb0d},  {"matmul iq4_xs", 0x22d3a0c1ebe0b1b2},
+    {"matmul tq1_0", 0x4dc06b07427e0332},   {"matmul tq2_0", 0x4dc06b07427e0332},
+    {"matmul mxfp4", 0xe6d9c02b82eb9ef7},
 };
 
 void Expect(const std::string& name, uint64_t digest) {

@@ -1,9 +1,10 @@
 // q4_0: 32 weights as 4-bit codes with one f16 scale; weight = d * (code - 8).
 //
-// File block (18 bytes):    d f16 | 16 bytes, byte i: code i in the low, code i + 16 in the high
-// half Panel block (288 bytes):  d f16 x 16 outputs | planes of 4 bits
+// File block (18 bytes):    d f16 | 16 bytes, byte i: code i in the low, i + 16 in the high half
+// Panel block (288 bytes):  d f16 x 16 outputs | planes of 4 bits
 
 #include "kernels/formats/contract.h"
+#include "kernels/formats/encode.h"
 
 #ifndef HOB_FORMAT_Q4_0_ONCE
 #define HOB_FORMAT_Q4_0_ONCE
@@ -19,19 +20,15 @@ struct Q4_0 : PlaneCodes<4> {
   static constexpr bool kHasMin = false;
   static constexpr size_t kHeaderBytes = 2 * kPanel;
 
-  // The element of largest magnitude gets code 0, that is -8, so the scale has the opposite sign.
-  static void Encode(const float* x, uint8_t* out) {
-    Block block;
-    float extreme = 0.0f;
-    for (size_t i = 0; i < kValues; ++i) {
-      if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
-    }
-    block.d = F32ToF16(extreme / -8.0f);
-    const float d = F16ToF32(block.d);
-    const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
+  static void Encode(const float* in, uint8_t* out) {
+    const auto x = FiniteValues<kValues>(in);
+    const auto level = [](float v) { return RoundToLevel(v, -8, 7); };
+    const float d = SearchScale(x.data(), kValues, {-8.5f, -8, -7.5f, -7, 7, 7.5f}, 1, level);
+    const float inverse = InverseOf(d);
+    Block block = {F32ToF16(d), {}};
     for (size_t i = 0; i < 16; ++i) {
-      const int low = RoundToCode(x[i] * inverse, -8, 7) + 8;
-      const int high = RoundToCode(x[i + 16] * inverse, -8, 7) + 8;
+      const int low = RoundToCode(x[i] * inverse, -8, 7) + kZero;
+      const int high = RoundToCode(x[i + 16] * inverse, -8, 7) + kZero;
       block.code[i] = static_cast<uint8_t>(low | high << 4);
     }
     StoreAs(block, out);

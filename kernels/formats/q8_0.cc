@@ -4,6 +4,7 @@
 // Panel block (544 bytes):  d f16 x 16 outputs | planes of 8 bits, code + 128 (unsigned)
 
 #include "kernels/formats/contract.h"
+#include "kernels/formats/encode.h"
 
 #ifndef HOB_FORMAT_Q8_0_ONCE
 #define HOB_FORMAT_Q8_0_ONCE
@@ -24,7 +25,7 @@ struct Q8_0 : PlaneCodes<8> {
     Block block;
     float amax = 0.0f;
     for (size_t i = 0; i < kValues; ++i) amax = std::max(amax, std::fabs(x[i]));
-    block.d = F32ToF16(amax / 127.0f);
+    block.d = ToFiniteF16(amax / 127.0f);
     const float d = F16ToF32(block.d);
     const float inverse = d > 0.0f ? 1.0f / d : 0.0f;
     for (size_t i = 0; i < kValues; ++i) {
