@@ -109,7 +109,7 @@ HWY_NOINLINE double Int8Dot(size_t turns) {
   for (size_t i = 0; i < turns; ++i) {
 #define HOB_BENCH_STEP(j) \
   Opaque(acts);           \
-  a##j = kernels::Dot4(a##j, codes, acts);
+  a##j = kernels::Dot4<SmallCodes>(a##j, codes, acts);
     HOB_BENCH_CHAINS(HOB_BENCH_STEP)
 #undef HOB_BENCH_STEP
   }

@@ -86,6 +86,49 @@ inline constexpr bool kHasDot = false;
 inline constexpr bool kHasDot = true;
 #endif
 
+// Whether levels of 32 k and two slices, 16 vectors, fit the registers besides what uses them.
+inline constexpr bool kManyRegisters = HWY_TARGET != HWY_AVX2;
+
+// Some CPUs of a target have a dot that the target does not speak of: AVX-VNNI without AVX-512
+// (Intel Alder Lake and later), SDOT without bf16 (Arm Cortex-A76, Apple M1).
+// Formats are compiled for them a second time, as WithExtraDot<F>; targets.cc asks the CPU. The
+// instruction is written as assembly since the compiler's intrinsics would want all of the code
+// around it compiled for such a CPU.
+#if HWY_TARGET == HWY_AVX2 && defined(__GNUC__)
+inline constexpr bool kHasExtraDot = true;
+
+HWY_INLINE VI32 ExtraDot(VI32 acc, VCode levels, VI8 acts) {
+  __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc.raw) : "x"(levels.raw), "x"(acts.raw));
+  return acc;
+}
+#elif HWY_TARGET == HWY_NEON_WITHOUT_AES && defined(__GNUC__)
+inline constexpr bool kHasExtraDot = true;
+
+HWY_INLINE VI32 ExtraDot(VI32 acc, VCode levels, VI8 acts) {
+  __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+          : "+w"(acc.raw)
+          : "w"(levels.raw), "w"(acts.raw));
+  return acc;
+}
+#else
+inline constexpr bool kHasExtraDot = false;
+
+HWY_INLINE VI32 ExtraDot(VI32 acc, VCode, VI8) { return acc; }  // never called
+#endif
+
+template <class F>
+struct WithExtraDot : F {
+  static constexpr bool kExtraDot = true;
+};
+
+template <class F>
+inline constexpr bool kUsesExtraDot = requires {
+  F::kExtraDot;
+};
+
+template <class F>
+inline constexpr bool kDots = kHasDot || kUsesExtraDot<F>;
+
 // Without a dot: how many quads may be added in 16 bits. 0: none, the levels must be widened.
 template <class F>
 inline constexpr size_t kQuadsIn16Bits = F::kMaxLevel <= 15    ? 8
@@ -140,8 +183,11 @@ HWY_INLINE void KeepInMemory(T& t) {
 #endif
 }
 
+template <class F>
 HWY_INLINE VI32 Dot4(VI32 acc, VCode levels, VI8 acts) {
-  if constexpr (kHasDot) {
+  if constexpr (kUsesExtraDot<F>) {
+    return ExtraDot(acc, levels, acts);
+  } else if constexpr (kHasDot) {
     return hn::SumOfMulQuadAccumulate(DI32(), levels, acts, acc);
   } else {
     const VU8 bytes = hn::BitCast(DU8(), levels);

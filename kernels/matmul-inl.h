@@ -27,7 +27,7 @@
 #endif
 
 #include "kernels/tile-inl.h"
-#include "kernels/tile_nodot-inl.h"
+#include "kernels/tile_l1-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hob {
@@ -132,7 +132,7 @@ HWY_INLINE StepActs ActsOf(const Q8Acts& acts, size_t m, size_t step, size_t row
     }
   }
   const int8_t* q = acts.codes + at * kBlock;
-  if constexpr (!kHasDot && kWide<F>) {
+  if constexpr (kWide<F>) {
     for (size_t r = 0; r < rows; ++r) WidenCodes(q + r * kBlock, terms->words + r * kBlock);
   }
   return {q, acts.scales + at, terms->start[0], terms->min[0], kRowTile, terms->words};
@@ -152,10 +152,10 @@ HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const Pane
       const size_t j = i + slice;
       const TwoSlices w = {panels.Of(i) + block, i % kPanel, panels.Of(j) + block, j % kPanel,
                            step % (F::kValues / kBlock)};
-      if constexpr (kHasDot) {
+      if constexpr (kDots<F> && kManyRegisters) {
         TileStep<F>(w, x, rows, c + i, kPair, slice);
       } else {
-        TileStepNoDot<F>(w, x, rows, c + i, kPair, slice);
+        TileStepL1<F>(w, x, rows, c + i, kPair, slice);
       }
     }
   }
@@ -233,7 +233,8 @@ void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
 // The table of a format of blocks: F its scalar struct, Simd the one derived from it.
 template <class F, class Simd>
 constexpr SimdKernels<F> BlockKernels() {
-  return {{BlockMatmul<Simd>, DequantizeBlocks<Simd>}};
+  using Dots = std::conditional_t<kHasExtraDot, WithExtraDot<Simd>, Simd>;
+  return {{BlockMatmul<Simd>, DequantizeBlocks<Simd>}, {BlockMatmul<Dots>, DequantizeBlocks<Simd>}};
 }
 
 // ---------------------------------------------------------------- values
@@ -377,6 +378,14 @@ void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
       StorePair(task, panel, panel_end, row, rows, b.c);
     }
   }
+}
+
+// The table of a format of values.
+template <class F, class V>
+constexpr SimdKernels<F> ValueKernels(void (*dequantize)(const uint8_t* row, size_t k,
+                                                         float* out)) {
+  const FormatKernels kernels = {ValueMatmul<F, V>, dequantize};
+  return {kernels, kernels};
 }
 
 }  // namespace HWY_NAMESPACE

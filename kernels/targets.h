@@ -18,6 +18,10 @@ namespace hob {
 using Target = int64_t;
 inline constexpr Target kScalar = 0;
 
+// Set beside a bit of Highway's on CPUs that have, besides what that target says, an int8 dot
+// instruction. Only the weight formats have code of their own for it.
+inline constexpr Target kWithDot = Target{1} << 62;
+
 // "avx3_dl", "sve_256", ..., "scalar".
 const char* TargetName(Target target);
 
@@ -45,7 +49,7 @@ const Family& FindKernels(Target target, const Family& scalar) {
     return scalar;
   } else {
     constexpr uint64_t kLowest = kTargets & (~kTargets + 1);
-    if (target == static_cast<Target>(kLowest)) {
+    if ((target & ~kWithDot) == static_cast<Target>(kLowest)) {
       return KernelsOn<Family, static_cast<Target>(kLowest)>();
     }
     return FindKernels<Family, (kTargets & (kTargets - 1))>(target, scalar);

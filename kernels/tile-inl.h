@@ -250,13 +250,13 @@ HWY_INLINE VI32 DotQuads(VI32 acc, const uint8_t* block, size_t step, size_t lan
                          const int8_t* q) {
   if constexpr (kQuad == kEnd) {
     return acc;
-  } else if constexpr (!kHasDot && kQuadsIn16Bits<F> > 0) {
+  } else if constexpr (!kDots<F> && kQuadsIn16Bits<F> > 0) {
     constexpr size_t kNext = kQuad + kQuadsIn16Bits<F> < kEnd ? kQuad + kQuadsIn16Bits<F> : kEnd;
     const VI16 first = Products(LevelQuad<F, kQuad>(block, step, lane), SpreadQuad(q + 4 * kQuad));
     acc = AddPairs(acc, SumQuads<F, kQuad + 1, kNext>(first, block, step, lane, q));
     return DotQuads<F, kNext, kEnd>(acc, block, step, lane, q);
   } else {
-    acc = Dot4(acc, LevelQuad<F, kQuad>(block, step, lane), SpreadQuad(q + 4 * kQuad));
+    acc = Dot4<F>(acc, LevelQuad<F, kQuad>(block, step, lane), SpreadQuad(q + 4 * kQuad));
     return DotQuads<F, kQuad + 1, kEnd>(acc, block, step, lane, q);
   }
 }
@@ -331,19 +331,19 @@ HWY_NOINLINE void TileStep(TwoSlices w, StepActs x, size_t rows, float* HWY_REST
     VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_gap);
     VI32 i0 = StartOf<F>(x, 0, r), i1 = i0;
     VI8 s = SpreadQuad(q);
-    i0 = Dot4(i0, w00, s), i1 = Dot4(i1, w10, s), s = SpreadQuad(q + 4);
-    i0 = Dot4(i0, w01, s), i1 = Dot4(i1, w11, s), s = SpreadQuad(q + 8);
-    i0 = Dot4(i0, w02, s), i1 = Dot4(i1, w12, s), s = SpreadQuad(q + 12);
-    i0 = Dot4(i0, w03, s), i1 = Dot4(i1, w13, s), s = SpreadQuad(q + 16);
+    i0 = Dot4<F>(i0, w00, s), i1 = Dot4<F>(i1, w10, s), s = SpreadQuad(q + 4);
+    i0 = Dot4<F>(i0, w01, s), i1 = Dot4<F>(i1, w11, s), s = SpreadQuad(q + 8);
+    i0 = Dot4<F>(i0, w02, s), i1 = Dot4<F>(i1, w12, s), s = SpreadQuad(q + 12);
+    i0 = Dot4<F>(i0, w03, s), i1 = Dot4<F>(i1, w13, s), s = SpreadQuad(q + 16);
     if constexpr (kSubs > 1) {
       a0 = Link<F>(a0, i0, scale00, min00, x, 0, r);
       a1 = Link<F>(a1, i1, scale10, min10, x, 0, r);
       i0 = StartOf<F>(x, 1, r), i1 = i0;
     }
-    i0 = Dot4(i0, w04, s), i1 = Dot4(i1, w14, s), s = SpreadQuad(q + 20);
-    i0 = Dot4(i0, w05, s), i1 = Dot4(i1, w15, s), s = SpreadQuad(q + 24);
-    i0 = Dot4(i0, w06, s), i1 = Dot4(i1, w16, s), s = SpreadQuad(q + 28);
-    i0 = Dot4(i0, w07, s), i1 = Dot4(i1, w17, s);
+    i0 = Dot4<F>(i0, w04, s), i1 = Dot4<F>(i1, w14, s), s = SpreadQuad(q + 20);
+    i0 = Dot4<F>(i0, w05, s), i1 = Dot4<F>(i1, w15, s), s = SpreadQuad(q + 24);
+    i0 = Dot4<F>(i0, w06, s), i1 = Dot4<F>(i1, w16, s), s = SpreadQuad(q + 28);
+    i0 = Dot4<F>(i0, w07, s), i1 = Dot4<F>(i1, w17, s);
     hn::StoreU(Link<F>(a0, i0, scale01, min01, x, last, r), df, c);
     hn::StoreU(Link<F>(a1, i1, scale11, min11, x, last, r), df, c + c_gap);
   }

@@ -70,8 +70,8 @@ namespace hob {
 
 template <>
 const SimdKernels<BF16>& KernelsOn<SimdKernels<BF16>, HWY_TARGET>() {
-  static constexpr SimdKernels<BF16> kKernels = {
-      {HWY_NAMESPACE::ValueMatmul<BF16, HWY_NAMESPACE::ValuesBF16>, HWY_NAMESPACE::DequantizeBF16}};
+  static constexpr auto kKernels =
+      HWY_NAMESPACE::ValueKernels<BF16, HWY_NAMESPACE::ValuesBF16>(HWY_NAMESPACE::DequantizeBF16);
   return kKernels;
 }
 

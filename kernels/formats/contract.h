@@ -330,7 +330,9 @@ struct ValueFormat {
 
 // The SIMD tables of one format; a type of its own, so that KernelsOn can tell formats apart.
 template <class F>
-struct SimdKernels : FormatKernels {};
+struct SimdKernels : FormatKernels {
+  FormatKernels with_dot;  // on CPUs with the target's extra dot (targets.h), the same without one
+};
 
 // The Format of a row of formats.def; defined by that format's file.
 template <hob_format kId>
@@ -345,8 +347,10 @@ const Format& FormatOf();
 // Scalar is BlockFormat<F> or ValueFormat<F>; kTargets are the compiled targets, HWY_TARGETS.
 template <class F, class Scalar, uint64_t kTargets>
 const FormatKernels& FormatKernelsFor(Target target) {
-  static constexpr SimdKernels<F> kScalarKernels = {{Scalar::MatmulPanels, Scalar::DecodeRow}};
-  return FindKernels<SimdKernels<F>, kTargets>(target, kScalarKernels);
+  static constexpr FormatKernels kReference = {Scalar::MatmulPanels, Scalar::DecodeRow};
+  static constexpr SimdKernels<F> kScalarKernels = {kReference, kReference};
+  const auto& kernels = FindKernels<SimdKernels<F>, kTargets>(target, kScalarKernels);
+  return (target & kWithDot) != 0 ? kernels.with_dot : kernels;
 }
 
 constexpr FormatRow RowOf(hob_format id) {

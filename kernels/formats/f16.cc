@@ -51,8 +51,8 @@ namespace hob {
 
 template <>
 const SimdKernels<F16>& KernelsOn<SimdKernels<F16>, HWY_TARGET>() {
-  static constexpr SimdKernels<F16> kKernels = {
-      {HWY_NAMESPACE::ValueMatmul<F16, HWY_NAMESPACE::ValuesF16>, HWY_NAMESPACE::DequantizeF16}};
+  static constexpr auto kKernels =
+      HWY_NAMESPACE::ValueKernels<F16, HWY_NAMESPACE::ValuesF16>(HWY_NAMESPACE::DequantizeF16);
   return kKernels;
 }
 

@@ -48,8 +48,8 @@ namespace hob {
 
 template <>
 const SimdKernels<F32>& KernelsOn<SimdKernels<F32>, HWY_TARGET>() {
-  static constexpr SimdKernels<F32> kKernels = {
-      {HWY_NAMESPACE::ValueMatmul<F32, HWY_NAMESPACE::ValuesF32>, HWY_NAMESPACE::DequantizeF32}};
+  static constexpr auto kKernels =
+      HWY_NAMESPACE::ValueKernels<F32, HWY_NAMESPACE::ValuesF32>(HWY_NAMESPACE::DequantizeF32);
   return kKernels;
 }
 

@@ -1,15 +1,15 @@
-// The tile of block formats for targets without an int8 dot (isa-inl.h says how they multiply):
-// what TileStep in tile-inl.h does, with the levels in L1 instead of registers, of which AVX2 has
-// only 16, and two rows at a time, so that each load of levels serves twice.
+// The tile of block formats for targets without an int8 dot (isa-inl.h says how they multiply), or
+// with few registers: what TileStep in tile-inl.h does, with the levels in L1 instead of registers,
+// of which AVX2 has only 16, and two rows at a time, so that each load of levels serves twice.
 
 #include <cstddef>
 #include <cstdint>
 
-#if defined(HOB_KERNELS_TILE_NODOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef HOB_KERNELS_TILE_NODOT_INL_H_
-#undef HOB_KERNELS_TILE_NODOT_INL_H_
+#if defined(HOB_KERNELS_TILE_L1_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef HOB_KERNELS_TILE_L1_INL_H_
+#undef HOB_KERNELS_TILE_L1_INL_H_
 #else
-#define HOB_KERNELS_TILE_NODOT_INL_H_
+#define HOB_KERNELS_TILE_L1_INL_H_
 #endif
 
 #include "kernels/tile-inl.h"
@@ -20,7 +20,7 @@ namespace HWY_NAMESPACE {
 
 // Levels above 127 do not fit the product of bytes and are kept as 16 bits.
 template <class F>
-inline constexpr bool kWide = kQuadsIn16Bits<F> == 0;
+inline constexpr bool kWide = !kDots<F> && kQuadsIn16Bits<F> == 0;
 
 // One step of two slices, unpacked: for each quad its two slices, as bytes or as even and odd
 // words; then scale and min of each sub-block and slice.
@@ -90,11 +90,29 @@ HWY_INLINE void AddBytes(const UnpackedStep& u, const int8_t* q0, const int8_t* 
   }
 }
 
-// The same for all of a sub-block, carried to 32 bits as often as it must be.
+// The same with a dot.
+template <class F, size_t kQuad, size_t kEnd>
+HWY_INLINE void AddDots(const UnpackedStep& u, const int8_t* q0, const int8_t* q1, VI32& i00,
+                        VI32& i01, VI32& i10, VI32& i11) {
+  if constexpr (kQuad < kEnd) {
+    const size_t bytes = hn::Lanes(DU8());
+    VU8 w0 = hn::Load(DU8(), u.levels + kQuad * 2 * bytes);
+    VU8 w1 = hn::Load(DU8(), u.levels + (kQuad * 2 + 1) * bytes);
+    Pin(w0, w1);
+    const VI8 x0 = SpreadQuad(q0 + 4 * kQuad), x1 = SpreadQuad(q1 + 4 * kQuad);
+    i00 = Dot4<F>(i00, w0, x0), i01 = Dot4<F>(i01, w1, x0);
+    i10 = Dot4<F>(i10, w0, x1), i11 = Dot4<F>(i11, w1, x1);
+    AddDots<F, kQuad + 1, kEnd>(u, q0, q1, i00, i01, i10, i11);
+  }
+}
+
+// The same without, for all of a sub-block, carried to 32 bits as often as it must be.
 template <class F, size_t kQuad, size_t kEnd>
 HWY_INLINE void AddByteQuads(const UnpackedStep& u, const int8_t* q0, const int8_t* q1, VI32& i00,
                              VI32& i01, VI32& i10, VI32& i11) {
-  if constexpr (kQuad < kEnd) {
+  if constexpr (kDots<F>) {
+    AddDots<F, kQuad, kEnd>(u, q0, q1, i00, i01, i10, i11);
+  } else if constexpr (kQuad < kEnd) {
     constexpr size_t kNext = kQuad + kQuadsIn16Bits<F> < kEnd ? kQuad + kQuadsIn16Bits<F> : kEnd;
     VI16 s00 = hn::Zero(DI16()), s01 = s00, s10 = s00, s11 = s00;
     AddBytes<kQuad, kNext>(u, q0, q1, s00, s01, s10, s11);
@@ -126,8 +144,8 @@ HWY_INLINE void AddWordQuads(const UnpackedStep& u, const int16_t* x0, const int
 
 // c[r][2 slices] += one step, for all rows; as TileStep.
 template <class F>
-HWY_NOINLINE void TileStepNoDot(TwoSlices w, StepActs x, size_t rows, float* HWY_RESTRICT c,
-                                size_t c_stride, size_t c_gap) {
+HWY_NOINLINE void TileStepL1(TwoSlices w, StepActs x, size_t rows, float* HWY_RESTRICT c,
+                             size_t c_stride, size_t c_gap) {
   const DF32 df;
   constexpr size_t kQuads = F::kSub / 4;
   UnpackedStep u;
@@ -177,4 +195,4 @@ HWY_NOINLINE void TileStepNoDot(TwoSlices w, StepActs x, size_t rows, float* HWY
 }  // namespace hob
 HWY_AFTER_NAMESPACE();
 
-#endif  // HOB_KERNELS_TILE_NODOT_INL_H_
+#endif  // HOB_KERNELS_TILE_L1_INL_H_
