@@ -12,11 +12,13 @@ namespace {
 std::string_view Describe(std::string_view target) {
   constexpr std::pair<std::string_view, std::string_view> kTexts[] = {
       {"avx2", "x86 with AVX2 and FMA: Intel Haswell (2013), AMD Zen (2017)"},
+      {"avx2_vnni", "the same and int8 dot products: Intel Alder Lake (2021)"},
       {"avx3", "x86 with AVX-512: Intel Skylake-X (2017)"},
       {"avx3_dl", "x86 with AVX-512 and int8 dot products: Intel Ice Lake (2019)"},
       {"avx3_zen4", "the same and bf16 dot products: AMD Zen 4 (2022)"},
       {"avx3_spr", "the same and f16 arithmetic: Intel Sapphire Rapids (2023)"},
       {"neon", "every 64-bit Arm"},
+      {"neon_dot", "64-bit Arm with int8 dot products: Cortex-A76, Neoverse N1, Apple M1"},
       {"neon_bf16", "64-bit Arm with bf16 and int8 dot products: Apple M2, Neoverse V1 and N2"},
       {"sve", "64-bit Arm with SVE, vectors of any length"},
       {"sve_256", "64-bit Arm with SVE, vectors of 256 bits: AWS Graviton 3"},
