@@ -18,6 +18,7 @@
 #include "runtime/gguf.h"
 #include "runtime/model.h"
 #include "runtime/quantize_file.h"
+#include "runtime/quantize_mix.h"
 #include "runtime/session.h"
 
 struct hob_model {
@@ -54,8 +55,8 @@ template <>
 constexpr size_t kFirstSize<hob_sampler_options> = offsetof(hob_sampler_options, seed) +
                                                    sizeof(hob_sampler_options::seed);
 template <>
-constexpr size_t kFirstSize<hob_quantize_options> = offsetof(hob_quantize_options, tensor_context) +
-                                                    sizeof(hob_quantize_options::tensor_context);
+constexpr size_t kFirstSize<hob_quantize_options> = offsetof(hob_quantize_options, measured) +
+                                                    sizeof(hob_quantize_options::measured);
 
 // Runs the body of a function; nothing that it throws gets out.
 template <typename Body>
@@ -302,17 +303,26 @@ hob_status hob_session_text(hob_session* session, int32_t token, const char** te
 
 // ---------------------------------------------------------------- files
 
-hob_status hob_quantize_file(const char* in_path, const char* out_path, hob_format format,
+hob_status hob_quantize_file(const char* in_path, const char* out_path, const char* format,
                              const hob_quantize_options* options) {
   return Guard([&] {
     RequireNotNull(in_path, "in_path");
     RequireNotNull(out_path, "out_path");
+    RequireNotNull(format, "format");
     hob_quantize_options copy = CopyStruct(options, "options");
     hob::WithThreads(copy.threads, [&](const hob_threads* threads) {
       copy.threads = threads;
       hob::QuantizeFile(in_path, out_path, format, copy);
     });
   });
+}
+
+size_t hob_mixes(const char** names, size_t capacity) {
+  const auto mixes = hob::Mixes();
+  for (size_t i = 0; names != nullptr && i < std::min(capacity, mixes.size()); ++i) {
+    names[i] = mixes[i].name.data();  // a literal, so it ends with a zero
+  }
+  return mixes.size();
 }
 
 }  // extern "C"

@@ -7,7 +7,7 @@
 namespace hob {
 
 // As hob_quantize_file in hob/model.h says, with every option's field present. Throws Error.
-void QuantizeFile(const char* in_path, const char* out_path, hob_format format,
+void QuantizeFile(const char* in_path, const char* out_path, const char* format,
                   const hob_quantize_options& options);
 
 }  // namespace hob

@@ -230,8 +230,11 @@ static void TestModelErrors(void) {
   CHECK(hob_model_load_memory("GGUX\3\0\0\0 no model at all", 26, NULL, &model) == HOB_ERROR_FILE);
   hob_model_options options = {0};
   CHECK_FAILS(hob_model_load("x", &options, &model), HOB_ERROR_ARGUMENT, "struct_size");
-  CHECK(hob_quantize_file("/no/such/file.gguf", "/tmp/never", HOB_FORMAT_Q8_0, NULL) ==
-        HOB_ERROR_IO);
+  CHECK(hob_quantize_file("/no/such/file.gguf", "/tmp/never", "q8_0", NULL) == HOB_ERROR_IO);
+  CHECK(hob_quantize_file("x", "y", NULL, NULL) == HOB_ERROR_ARGUMENT);
+  CHECK_FAILS(hob_quantize_file("x", "y", "q9_9", NULL), HOB_ERROR_FORMAT, "q9_9");
+  const char* mixes[1] = {NULL};
+  CHECK(hob_mixes(NULL, 0) > 1 && hob_mixes(mixes, 1) > 1 && mixes[0] != NULL);
   hob_model_free(NULL);
   hob_session_free(NULL);
 }

@@ -154,21 +154,50 @@ HOB_API hob_status hob_session_text(hob_session* session, int32_t token, const c
 
 // ---------------------------------------------------------------- files
 
+// What becomes of one tensor of a file.
+typedef struct hob_quantize_tensor {
+  size_t struct_size;
+  const char* name;
+  const char* from;  // the format it had
+  const char* to;    // the one it gets; equal if it is copied as it is
+  const char* note;  // "", or why it gets another format than was asked for
+  uint64_t values;
+  // Only in `measured`: sums of squares of the source's values and of what the decoded ones differ
+  // from them; sqrt(squared_error / squared_source); the same for the block where it is largest.
+  // Blocks are those of the format, or 32 values of a row if it has none, counted from 0 on.
+  double squared_source, squared_error;
+  double relative_rms;
+  uint64_t block_values;  // in a block
+  uint64_t worst_block;
+  double worst_relative_rms;
+} hob_quantize_tensor;
+
 typedef struct hob_quantize_options {
   size_t struct_size;
   const hob_threads* threads;
   int (*progress)(void* context, float done);  // as in hob_model_options
   void* progress_context;
-  // Called once for every tensor: its name, the format it had and the one it gets (equal if it is
-  // copied as it is). May be NULL.
-  void (*tensor)(void* context, const char* name, const char* from, const char* to);
-  void* tensor_context;
+  // Called for every tensor before its turn. May be NULL. What it is given lives during the call.
+  void (*tensor)(void* context, const hob_quantize_tensor* tensor);
+  void* tensor_context;  // for `measured`, too
+  // Called for every tensor that was encoded, with its error. NULL: errors are not measured, which
+  // saves decoding what was encoded.
+  void (*measured)(void* context, const hob_quantize_tensor* tensor);
 } hob_quantize_options;
 
-// Writes the model `in_path` to `out_path` with its matrices encoded in `format`; vectors, and
-// matrices whose rows do not fit the format's blocks, stay as they are. Byte layout: GGUF's.
-HOB_API hob_status hob_quantize_file(const char* in_path, const char* out_path, hob_format format,
+// Writes the model `in_path` to `out_path` in another format. `format` is the name, in any letter
+// case, of either
+// - a format, which every matrix gets, or
+// - a mix, such as "q4_k_m": one of several formats for each matrix, chosen as in llama.cpp by the
+//   part it plays (docs/quantizing.md).
+// Vectors stay as they are. Where rows do not fit the blocks of a format, a larger one takes its
+// place. Byte layout: GGUF's. Fails with HOB_ERROR_FORMAT on an unknown name, and on a mix that
+// needs a format which this build does not have.
+HOB_API hob_status hob_quantize_file(const char* in_path, const char* out_path, const char* format,
                                      const hob_quantize_options* options);
+
+// Lists the names of the mixes. Writes up to `capacity`, returns how many there are.
+HOB_API size_t hob_mixes(const char** names, size_t capacity);
 
 #ifdef __cplusplus
 }

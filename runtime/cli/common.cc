@@ -11,6 +11,7 @@
 #include <functional>
 #include <sstream>
 #include <utility>
+#include <vector>
 
 namespace hob::cli {
 namespace {
@@ -163,6 +164,25 @@ void AddThreadsOption(CLI::App& command, size_t* threads) {
                   "process may use)")
       ->type_name("N")
       ->check(AtLeast(1));
+}
+
+CLI::Option* AddFormatOption(CLI::App& command, const std::string& name, std::string* format) {
+  std::vector<hob_format> ids(hob_formats(nullptr, 0));
+  hob_formats(ids.data(), ids.size());
+  std::vector<std::string> names;
+  for (const hob_format id : ids) {
+    auto info = Zeroed<hob_format_info>();
+    Check(hob_format_describe(id, &info));
+    names.emplace_back(info.name);
+  }
+  std::vector<const char*> mixes(hob_mixes(nullptr, 0));
+  hob_mixes(mixes.data(), mixes.size());
+  const std::string help = "Weight format: " + CLI::detail::join(names, " ") +
+                           "; or a mix: " + CLI::detail::join(mixes, " ");
+  names.insert(names.end(), mixes.begin(), mixes.end());
+  return command.add_option(name, *format, help)
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember(names, CLI::ignore_case));
 }
 
 void AddModelOption(CLI::App& command, std::string* path) {

@@ -129,6 +129,9 @@ class Threads {
 };
 void AddThreadsOption(CLI::App& command, size_t* threads);
 
+// A weight format or a mix, checked; `name` is "--format" or, as an argument, "format".
+CLI::Option* AddFormatOption(CLI::App& command, const std::string& name, std::string* format);
+
 // -m. Loads the embedded default model if `path` is "".
 void AddModelOption(CLI::App& command, std::string* path);
 Model LoadModel(const std::string& path, const Threads& threads, bool vocabulary_only = false);
