@@ -29,6 +29,7 @@ void AddInfo(CLI::App& app, Action& action);
 void AddLogits(CLI::App& app, Action& action);
 void AddQuantize(CLI::App& app, Action& action);
 void AddRun(CLI::App& app, Action& action);
+void AddSynth(CLI::App& app, Action& action);
 void AddTargets(CLI::App& app, Action& action);
 void AddTokenize(CLI::App& app, Action& action);
 

@@ -66,6 +66,7 @@ int Main(int argc, char** argv) {
   AddInfo(app, action);
   AddTargets(app, action);
   AddQuantize(app, action);
+  AddSynth(app, action);
 
   std::string command;  // for messages
   try {
