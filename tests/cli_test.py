@@ -95,7 +95,8 @@ class Case(unittest.TestCase):
 
 class Usage(Case):
     def test_help(self):
-        for args in ([], ["run"], ["logits"], ["tokenize"], ["info"], ["targets"], ["quantize"]):
+        for args in ([], ["run"], ["logits"], ["tokenize"], ["info"], ["targets"], ["quantize"],
+                     ["synth"]):
             result = run(*args, "--help")
             self.assertEqual(result.returncode, 0, args)
             self.assertIn(b"hob " + (args[0].encode() if args else b"run"), result.stdout)
@@ -117,7 +118,15 @@ class Usage(Case):
         self.assert_fails(run("run", "-p", "x", "--cache-type", "f64"), 2, "f64")
         self.assert_fails(run("run", "-p", "x", "-f", "y"), 2)
         self.assert_fails(run("logits", "-p", "x"), 2, "--out")
-        self.assert_fails(run("quantize", "in", "out", "q9_9"), 2, "q9_9")
+        self.assert_fails(run("quantize", "in", "out", "q9_9"), 2, "q9_9", "q4_k_m")
+        self.assert_fails(run("quantize", "in", "out", "q8_0", "--reprot"), 2, "--reprot")
+        synth = ["synth", "--shape", "tiny", "--format", "q8_0"]
+        self.assert_fails(run(*synth), 2, "--out")
+        self.assert_fails(run(*synth, "-o", "x", "--seed", "-1"), 2, "--seed")
+        self.assert_fails(run(*synth, "-o", "x", "--seed", "y"), 2, "y")
+        self.assert_fails(run("synth", "--shape", "huge", "--format", "q8_0", "-o", "x"), 2,
+                          "huge", "smollm2-135m")
+        self.assert_fails(run("synth", "--shape", "tiny", "--format", "q9", "-o", "x"), 2, "q9")
 
     def test_wrong_environment(self):
         self.assert_fails(run("targets", env={"HOB_TARGET": "sse17"}), 1, "HOB_TARGET", "sse17")
@@ -172,6 +181,128 @@ class Quantize(Case):
         self.assertEqual(after["parameters"], before["parameters"])
         self.assertIn("f16", after["formats"])
         self.assertEqual(run("run", "-m", out, "-q", "--temp", "0", "-p", "hi").returncode, 0)
+
+
+class Synth(Case):
+    """Models from nothing, and what quantizing makes of them."""
+
+    def synth(self, name, format, *args):
+        path = self.path(name)
+        result = run("synth", "--shape", "tiny", "--format", format, "-o", path, *args)
+        self.assertEqual((result.returncode, result.stdout), (0, b""), result.stderr)
+        self.assertEqual(result.stderr.count(b"\n"), 1, result.stderr)
+        return path
+
+    def info(self, path):
+        return json.loads(run("info", path, "--json", "--tensors").stdout)
+
+    def formats(self):
+        lines = run("quantize", "--help").stdout.decode()
+        formats, mixes = lines.split("Weight format: ")[1].split("; or a mix: ")
+        return formats.split(), mixes.split("-")[0].split("Options")[0].split("OPTIONS")[0].split()
+
+    def test_synth(self):
+        path = self.synth("a.gguf", "q8_0")
+        info = self.info(path)
+        self.assertEqual(info["parameters"], 1312000)
+        self.assertEqual(info["formats"], {"f32": 5, "q8_0": 15})
+        self.assertEqual(info["metadata"]["general.file_type"], 7)
+        self.assertEqual(info["metadata"]["tokenizer.ggml.tokens"]["count"], 512)
+        self.synth("b.gguf", "Q8_0", "-t", "1", "--seed", "0")
+        self.assertTrue(self.read("a.gguf") == self.read("b.gguf"))
+        self.synth("b.gguf", "q8_0", "--seed", "1")
+        self.assertFalse(self.read("a.gguf") == self.read("b.gguf"))
+        result = run("run", "-q", "-m", path, "-p", "hello", "-n", "5", "--raw")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assert_fails(run("synth", "--shape", "tiny", "--format", "f16", "-o",
+                              "/no/such/dir/out"), 1, "/no/such")
+
+    def test_every_format_and_mix(self):
+        source = self.synth("f32.gguf", "f32")
+        out = self.path("out.gguf")
+        formats, mixes = self.formats()
+        self.assertIn("q4_0", formats)
+        self.assertIn("q4_k_m", mixes)
+        for name in formats:
+            result = run("quantize", source, out, name)
+            self.assertEqual((result.returncode, result.stdout), (0, b""), result.stderr)
+            self.assertEqual(self.info(out)["formats"],
+                             {"f32": 20} if name == "f32" else {"f32": 5, name: 15})
+        types = {"q2_k_m": 10, "q3_k_s": 11, "q3_k_m": 12, "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15,
+                 "q5_k_s": 16, "q5_k_m": 17}
+        self.assertEqual(set(mixes), set(types))
+        for name in mixes:
+            result = run("quantize", source, out, name)
+            if {"q2_k", "q3_k", "q4_k", "q5_k", "q6_k"} <= set(formats):
+                self.assertEqual(result.returncode, 0, result.stderr)
+                info = self.info(out)
+                self.assertEqual(info["metadata"]["general.file_type"], types[name])
+                tensors = {tensor["name"]: tensor["format"] for tensor in info["tensors"]}
+                self.assertEqual(tensors["token_embd.weight"], "q6_k")
+                self.assertEqual(tensors["blk.0.attn_q.weight"], name[:4])
+            else:
+                self.assert_fails(result, 1, name + " needs the format", "_k")
+
+    def test_rows_that_do_not_fit(self):
+        def text(s):
+            return struct.pack("<Q", len(s)) + s
+
+        # Two rows of 10, then two of 32.
+        head = b"GGUF" + struct.pack("<IQQ", 3, 2, 0)
+        head += text(b"odd.weight") + struct.pack("<IQQIQ", 2, 10, 2, 0, 0)
+        head += text(b"even.weight") + struct.pack("<IQQIQ", 2, 32, 2, 0, 96)
+        head += bytes(-len(head) % 32)
+        data = struct.pack("<20f", *range(20)) + bytes(16) + struct.pack("<64f", *range(64))
+        out = self.path("out.gguf")
+        result = run("quantize", self.path("in.gguf", head + data), out, "q4_0", "--report")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stderr.decode().splitlines()
+        self.assertRegex(lines[0], r"^hob: odd.weight +f32 -> f16 \(rows of 10 do not fit q4_0\)$")
+        self.assertRegex(lines[1], r"^hob: even.weight +f32 -> q4_0$")
+        self.assertEqual(self.info(out)["formats"], {"f16": 1, "q4_0": 1})
+        rows = [line.split() for line in result.stdout.decode().splitlines()]
+        self.assertEqual(rows[1][:4], ["odd.weight", "f16", "0.000000", "0"])
+
+    def test_report(self):
+        source = self.synth("f32.gguf", "f32")
+        tables = []
+        for threads in "1", "2":
+            result = run("quantize", source, self.path("out.gguf"), "q8_0", "--report", "-t",
+                         threads)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            tables.append(result.stdout)
+        self.assertEqual(tables[0], tables[1])
+        rows = [line.split() for line in tables[0].decode().splitlines()]
+        self.assertEqual(rows[0][0], "tensor")
+        self.assertEqual(len(rows), 1 + 15 + 1)
+        self.assertEqual(rows[-1][0], "total")
+        for name, format, error, block, worst in rows[1:-1]:
+            self.assertEqual(format, "q8_0", name)
+            self.assertTrue(0.003 < float(error) < 0.007 < 2 * float(worst), name)
+            self.assertTrue(int(block) < 512 * 256 // 32, name)
+        self.assertTrue(0.003 < float(rows[-1][1]) < 0.007)
+
+    def test_progress_on_a_terminal(self):
+        if not hasattr(os, "openpty"):
+            self.skipTest("no terminals here")
+        # Long enough to need patience: slow with one thread, and cut short when it has been seen.
+        master, terminal = os.openpty()
+        process = subprocess.Popen([HOB, "synth", "--shape", "llama-3.2-1b", "--format", "f32", "-t",
+                                    "1", "-o", self.path("big.gguf")], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=terminal)
+        os.close(terminal)
+        seen = b""
+        try:
+            while b" %" not in seen and len(seen) < 10000:
+                seen += os.read(master, 1000)
+        except OSError:
+            pass  # the other side is closed
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        os.close(master)
+        self.assertRegex(seen.decode(), r"\rhob: writing \[#* *\] +\d+ %")
+        self.assertEqual(process.returncode, 130)
+        self.assertEqual(os.listdir(self.directory), [])
 
 
 class Tokenize(Case):

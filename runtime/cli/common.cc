@@ -182,7 +182,7 @@ CLI::Option* AddFormatOption(CLI::App& command, const std::string& name, std::st
   names.insert(names.end(), mixes.begin(), mixes.end());
   return command.add_option(name, *format, help)
       ->type_name("FORMAT")
-      ->check(CLI::IsMember(names, CLI::ignore_case));
+      ->check(CLI::IsMember(names, CLI::ignore_case).description(""));  // the help has them
 }
 
 void AddModelOption(CLI::App& command, std::string* path) {

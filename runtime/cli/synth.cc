@@ -52,7 +52,7 @@ void AddSynth(CLI::App& app, Action& action) {
       ->add_option("--shape", options->shape,
                    "Whose dimensions to take: " + CLI::detail::join(shapes, " "))
       ->type_name("NAME")
-      ->check(CLI::IsMember(shapes))
+      ->check(CLI::IsMember(shapes).description(""))
       ->required();
   AddFormatOption(*command, "--format", &options->format)->required();
   command->add_option("-o,--out", options->out, "Model to write")
