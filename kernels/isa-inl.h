@@ -90,10 +90,10 @@ inline constexpr bool kHasDot = true;
 inline constexpr bool kManyRegisters = HWY_TARGET != HWY_AVX2;
 
 // Some CPUs of a target have a dot that the target does not speak of: AVX-VNNI without AVX-512
-// (Intel Alder Lake and later), SDOT without bf16 (Arm Cortex-A76, Apple M1).
-// Formats are compiled for them a second time, as WithExtraDot<F>; targets.cc asks the CPU. The
-// instruction is written as assembly since the compiler's intrinsics would want all of the code
-// around it compiled for such a CPU.
+// (Intel Alder Lake and later), SDOT without bf16 (Arm Cortex-A76, Apple M1). Formats are compiled
+// for them a second time, as WithExtraDot<F>; targets.cc asks the CPU. The instruction is written
+// as assembly since the compiler's intrinsics would want all of the code around it compiled for
+// such a CPU.
 #if HWY_TARGET == HWY_AVX2 && defined(__GNUC__)
 inline constexpr bool kHasExtraDot = true;
 
@@ -168,8 +168,8 @@ HWY_INLINE VI16 OddActs(VI8 v) { return hn::ShiftRight<8>(hn::BitCast(DI16(), v)
 // Emits nothing, but the vectors are in registers here: with 16 of them GCC would otherwise compute
 // all products first, and spill them (1.5 to 1.9 times slower), or load levels for every use.
 template <class... V>
-HWY_INLINE void Pin(V&... v) {
-#if defined(__GNUC__)
+HWY_INLINE void Pin([[maybe_unused]] V&... v) {
+#if HWY_ARCH_X86 && defined(__GNUC__)
   (..., [](V& one) HWY_ATTR { __asm__("" : "+v"(one.raw)); }(v));
 #endif
 }
@@ -183,18 +183,98 @@ HWY_INLINE void KeepInMemory(T& t) {
 #endif
 }
 
+// The same 4 activations in every lane: one load, no shuffle.
+HWY_INLINE VI8 SpreadQuad(const int8_t* q) {
+  int32_t quad;
+  hwy::CopyBytes<4>(q, &quad);
+  return hn::BitCast(DI8(), hn::Set(DI32(), quad));
+}
+
+#if HWY_TARGET == HWY_NEON_WITHOUT_AES
+// Products in 16 bits, which then are added in pairs to 32: fewer steps than Highway's.
+HWY_INLINE VI32 PlainDot(VI32 acc, VI8 levels, VI8 acts) {
+  const int16x8_t low = vmull_s8(vget_low_s8(levels.raw), vget_low_s8(acts.raw));
+  const int16x8_t high = vmull_high_s8(levels.raw, acts.raw);
+  return VI32(vaddq_s32(acc.raw, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high))));
+}
+#else
+HWY_INLINE VI32 PlainDot(VI32 acc, VCode levels, VI8 acts) {
+  return hn::SumOfMulQuadAccumulate(DI32(), levels, acts, acc);
+}
+#endif
+
 template <class F>
 HWY_INLINE VI32 Dot4(VI32 acc, VCode levels, VI8 acts) {
   if constexpr (kUsesExtraDot<F>) {
     return ExtraDot(acc, levels, acts);
   } else if constexpr (kHasDot) {
-    return hn::SumOfMulQuadAccumulate(DI32(), levels, acts, acc);
+    return PlainDot(acc, levels, acts);
   } else {
     const VU8 bytes = hn::BitCast(DU8(), levels);
     acc = AddProducts(acc, EvenLevels(bytes), EvenActs(acts));
     return AddProducts(acc, OddLevels(bytes), OddActs(acts));
   }
 }
+
+#if HWY_TARGET == HWY_NEON_WITHOUT_AES || HWY_TARGET == HWY_NEON_BF16
+// NEON's dot takes one quad of a register for all lanes: one load instead of four.
+template <int kQuad>
+HWY_INLINE VI32 LaneDot(VI32 acc, VI8 levels, int8x16_t acts) {
+  __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.4b[%3]"
+          : "+w"(acc.raw)
+          : "w"(levels.raw), "w"(acts), "i"(kQuad));
+  return acc;
+}
+
+// Without a dot, products are added in 16 bits as long as they surely fit, at most
+// kMaxLevel * 127 each: 4 of up to 63 * 127 = 8001, or 2 of up to 128 * 127 = 16256.
+template <class F>
+HWY_INLINE VI32 MulFour(VI32 acc, VI8 w0, VI8 w1, VI8 w2, VI8 w3, const int8_t* q) {
+  const VI8 x0 = SpreadQuad(q), x1 = SpreadQuad(q + 4), x2 = SpreadQuad(q + 8);
+  const VI8 x3 = SpreadQuad(q + 12);
+  const auto first = [](VI8 w, VI8 x)
+                         HWY_ATTR { return vmull_s8(vget_low_s8(w.raw), vget_low_s8(x.raw)); };
+  const auto low = [](int16x8_t sum, VI8 w, VI8 x)
+                       HWY_ATTR { return vmlal_s8(sum, vget_low_s8(w.raw), vget_low_s8(x.raw)); };
+  const auto add = [](int32x4_t sum, int16x8_t l, int16x8_t h) HWY_ATTR {
+    return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(l), vpaddlq_s16(h)));
+  };
+  int16x8_t l = low(first(w0, x0), w1, x1);
+  int16x8_t h = vmlal_high_s8(vmull_high_s8(w0.raw, x0.raw), w1.raw, x1.raw);
+  if constexpr (F::kMaxLevel <= 63) {
+    l = low(low(l, w2, x2), w3, x3);
+    h = vmlal_high_s8(vmlal_high_s8(h, w2.raw, x2.raw), w3.raw, x3.raw);
+    return VI32(add(acc.raw, l, h));
+  } else {
+    const int32x4_t sum = add(acc.raw, l, h);
+    l = low(first(w2, x2), w3, x3);
+    h = vmlal_high_s8(vmull_high_s8(w2.raw, x2.raw), w3.raw, x3.raw);
+    return VI32(add(sum, l, h));
+  }
+}
+
+template <class F>
+HWY_INLINE VI32 DotHalf(VI32 acc, VI8 w0, VI8 w1, VI8 w2, VI8 w3, const int8_t* q) {
+  if constexpr (HWY_TARGET == HWY_NEON_BF16 || kUsesExtraDot<F>) {
+    const int8x16_t x = vld1q_s8(q);
+    acc = LaneDot<0>(acc, w0, x);
+    acc = LaneDot<1>(acc, w1, x);
+    acc = LaneDot<2>(acc, w2, x);
+    return LaneDot<3>(acc, w3, x);
+  } else {
+    return MulFour<F>(acc, w0, w1, w2, w3, q);
+  }
+}
+#else
+// acc + the products of four quads, half of a step; q: their 16 activations.
+template <class F>
+HWY_INLINE VI32 DotHalf(VI32 acc, VCode w0, VCode w1, VCode w2, VCode w3, const int8_t* q) {
+  acc = Dot4<F>(acc, w0, SpreadQuad(q));
+  acc = Dot4<F>(acc, w1, SpreadQuad(q + 4));
+  acc = Dot4<F>(acc, w2, SpreadQuad(q + 8));
+  return Dot4<F>(acc, w3, SpreadQuad(q + 12));
+}
+#endif
 
 // ---------------------------------------------------------------- bf16 step
 //

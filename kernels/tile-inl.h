@@ -199,13 +199,6 @@ struct TwoSlices {
   size_t step;  // of 32, in the block
 };
 
-// The same 4 activations in every lane: one load, no shuffle.
-HWY_INLINE VI8 SpreadQuad(const int8_t* q) {
-  int32_t quad;
-  hwy::CopyBytes<4>(q, &quad);
-  return hn::BitCast(DI8(), hn::Set(DI32(), quad));
-}
-
 template <class F>
 HWY_INLINE VI32 StartOf(const StepActs& x, size_t sub, size_t row) {
   if constexpr (kZeroPoint<F> == 0) return hn::Zero(DI32());
@@ -330,20 +323,15 @@ HWY_NOINLINE void TileStep(TwoSlices w, StepActs x, size_t rows, float* HWY_REST
   for (size_t r = 0; r < rows; ++r, q += kBlock, c += c_stride) {
     VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_gap);
     VI32 i0 = StartOf<F>(x, 0, r), i1 = i0;
-    VI8 s = SpreadQuad(q);
-    i0 = Dot4<F>(i0, w00, s), i1 = Dot4<F>(i1, w10, s), s = SpreadQuad(q + 4);
-    i0 = Dot4<F>(i0, w01, s), i1 = Dot4<F>(i1, w11, s), s = SpreadQuad(q + 8);
-    i0 = Dot4<F>(i0, w02, s), i1 = Dot4<F>(i1, w12, s), s = SpreadQuad(q + 12);
-    i0 = Dot4<F>(i0, w03, s), i1 = Dot4<F>(i1, w13, s), s = SpreadQuad(q + 16);
+    i0 = DotHalf<F>(i0, w00, w01, w02, w03, q);
+    i1 = DotHalf<F>(i1, w10, w11, w12, w13, q);
     if constexpr (kSubs > 1) {
       a0 = Link<F>(a0, i0, scale00, min00, x, 0, r);
       a1 = Link<F>(a1, i1, scale10, min10, x, 0, r);
       i0 = StartOf<F>(x, 1, r), i1 = i0;
     }
-    i0 = Dot4<F>(i0, w04, s), i1 = Dot4<F>(i1, w14, s), s = SpreadQuad(q + 20);
-    i0 = Dot4<F>(i0, w05, s), i1 = Dot4<F>(i1, w15, s), s = SpreadQuad(q + 24);
-    i0 = Dot4<F>(i0, w06, s), i1 = Dot4<F>(i1, w16, s), s = SpreadQuad(q + 28);
-    i0 = Dot4<F>(i0, w07, s), i1 = Dot4<F>(i1, w17, s);
+    i0 = DotHalf<F>(i0, w04, w05, w06, w07, q + 16);
+    i1 = DotHalf<F>(i1, w14, w15, w16, w17, q + 16);
     hn::StoreU(Link<F>(a0, i0, scale01, min01, x, last, r), df, c);
     hn::StoreU(Link<F>(a1, i1, scale11, min11, x, last, r), df, c + c_gap);
   }
