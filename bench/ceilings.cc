@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -254,16 +255,19 @@ double LeastSeconds(Team& team, int runs, F run) {
 constexpr double kRunSeconds = 0.01;
 constexpr int kRuns = 30;
 
-double OpsPerSecond(double (*loop)(size_t turns), Team& team) {
+double OpsPerSecond(double (*loop)(size_t turns), Team& team, double run_seconds, int runs) {
   if (loop == nullptr) return 0;
-  size_t turns = 1000;
+  static std::map<std::tuple<double (*)(size_t), size_t, double>, size_t> known;
+  const auto [found, is_new] = known.try_emplace({loop, team.threads(), run_seconds}, size_t{1000});
+  size_t& turns = found->second;
   double ops = 0;
   const auto run = [&](size_t thread) {
     const double done = loop(turns);
     if (thread == 0) ops = done;
   };
-  while (Seconds(team, run) < kRunSeconds) turns *= 2;
-  return ops * static_cast<double>(team.threads()) / LeastSeconds(team, kRuns, run);
+  while (is_new && Seconds(team, run) < run_seconds) turns *= 2;
+  const double seconds = LeastSeconds(team, runs, run);  // which sets ops
+  return ops * static_cast<double>(team.threads()) / seconds;
 }
 
 size_t CacheBytes(int level, size_t otherwise) {
@@ -294,47 +298,61 @@ class Pages {
   std::unique_ptr<uint8_t, Free> data_;
 };
 
-// The best rate of each thread reading `bytes` of its own again and again, in the best way.
-double ReadRate(size_t bytes, Team& team) {
-  struct Trial {
-    ReadPattern pattern;
-    size_t bytes;  // of `bytes`, what this number of streams divides
-    double rate = 0;
-  };
-  std::vector<Trial> trials;
-  for (size_t streams : kStreams) {
-    for (size_t ahead : {0, 512, 2048, 8192}) {
-      const size_t step = streams * kReadStep;
-      trials.push_back({{streams, ahead}, bytes / step * step});
+// How a team reads fastest from one level: each thread `bytes` of its own, again and again.
+class Reader {
+ public:
+  Reader(size_t bytes, Team& team) : team_(team), data_(team.threads()) {
+    // By the thread that will read it, for the sake of machines where memory is near to some CPUs.
+    team_.Run([&](size_t thread) {
+      data_[thread] = std::make_unique<Pages>(bytes);
+      std::fill_n(data_[thread]->get(), bytes, uint8_t{1});
+    });
+    // A short look at each way, a longer one at the best.
+    for (size_t streams : kStreams) {
+      for (size_t ahead : {0, 512, 2048, 8192}) {
+        const size_t step = streams * kReadStep;
+        Way way = {{streams, ahead}, bytes / step * step, 1};
+        while (Run(way) < kRunSeconds) way.turns *= 2;
+        const double rate = Rate(way, 2);
+        if (rate > best_rate_) best_rate_ = rate, best_ = way;
+      }
     }
+    best_rate_ = std::max(best_rate_, Rate(best_, kRuns));
   }
 
-  const size_t threads = team.threads();
-  std::vector<std::unique_ptr<Pages>> data(threads);
-  // By the thread that will read it, for the sake of machines where memory is near to some CPUs.
-  team.Run([&](size_t thread) {
-    data[thread] = std::make_unique<Pages>(bytes);
-    std::fill_n(data[thread]->get(), bytes, uint8_t{1});
-  });
-  const auto read = Peaks(SupportedTargets().front()).read;
-  const auto measure = [&](const Trial& trial, int runs) {
-    size_t turns = 1;
-    const auto run = [&](size_t thread) {
-      for (size_t i = 0; i < turns; ++i) {
-        const uint8_t* from = data[thread]->get();
-        benchmark::DoNotOptimize(from);
-        benchmark::DoNotOptimize(read(from, trial.bytes, trial.pattern));
-      }
-    };
-    while (Seconds(team, run) < kRunSeconds) turns *= 2;
-    return static_cast<double>(trial.bytes * turns * threads) / LeastSeconds(team, runs, run);
+  double best_rate() const { return best_rate_; }
+  double RateNow() { return Rate(best_, 1); }
+
+ private:
+  struct Way {
+    ReadPattern pattern;
+    size_t bytes;  // of each thread's, what this number of streams divides
+    size_t turns;
   };
-  // A short look at each, a longer one at the best.
-  for (Trial& trial : trials) trial.rate = measure(trial, 2);
-  const auto best = std::max_element(
-      trials.begin(), trials.end(), [](const Trial& a, const Trial& b) { return a.rate < b.rate; });
-  return std::max(best->rate, measure(*best, kRuns));
-}
+
+  double Run(const Way& way) {
+    return Seconds(team_, [&](size_t thread) {
+      for (size_t i = 0; i < way.turns; ++i) {
+        const uint8_t* from = data_[thread]->get();
+        benchmark::DoNotOptimize(from);
+        benchmark::DoNotOptimize(read_(from, way.bytes, way.pattern));
+      }
+    });
+  }
+
+  double Rate(const Way& way, int runs) {
+    double least = Run(way);
+    for (int i = 1; i < runs; ++i) least = std::min(least, Run(way));
+    return static_cast<double>(way.bytes * way.turns * team_.threads()) / least;
+  }
+
+  Team& team_;
+  std::vector<std::unique_ptr<Pages>> data_;
+  uint32_t (*read_)(const uint8_t*, size_t,
+                    const ReadPattern&) = Peaks(SupportedTargets().front()).read;
+  Way best_ = {};
+  double best_rate_ = 0;
+};
 
 }  // namespace
 
@@ -344,10 +362,21 @@ const Arithmetic& ArithmeticOn(Target target, size_t threads) {
   if (is_new) {
     const PeakKernels& peaks = Peaks(target);
     Team& team = Team::Of(threads);
-    found->second = {OpsPerSecond(peaks.int8_dot, team), OpsPerSecond(peaks.bf16_dot, team),
-                     OpsPerSecond(peaks.f32_fma, team)};
+    const auto best = [&](double (*loop)(size_t)) {
+      return OpsPerSecond(loop, team, kRunSeconds, kRuns);
+    };
+    found->second = {best(peaks.int8_dot), best(peaks.bf16_dot), best(peaks.f32_fma)};
   }
   return found->second;
+}
+
+double ArithmeticNow(Target target, double Arithmetic::*kind, size_t threads) {
+  constexpr double kShortRun = 0.002;
+  const PeakKernels& peaks = Peaks(target);
+  const auto loop = kind == &Arithmetic::int8_dot   ? peaks.int8_dot
+                    : kind == &Arithmetic::bf16_dot ? peaks.bf16_dot
+                                                    : peaks.f32_fma;
+  return OpsPerSecond(loop, Team::Of(threads), kShortRun, 2);
 }
 
 size_t L1Bytes() { return CacheBytes(1, 32 << 10); }
@@ -373,19 +402,22 @@ size_t LevelBytes(size_t index, size_t threads) {
   return bytes[index];
 }
 
-double ReadRateOf(size_t index, size_t threads) {
-  static std::map<std::pair<size_t, size_t>, double> measured;
-  const auto [found, is_new] = measured.try_emplace({index, threads});
-  if (is_new) {
+Reader& ReaderOf(size_t index, size_t threads) {
+  static std::map<std::pair<size_t, size_t>, std::unique_ptr<Reader>> readers;
+  std::unique_ptr<Reader>& reader = readers[{index, threads}];
+  if (reader == nullptr) {
     // Each with a working set that surely is there and not in the level before.
     const size_t l1 = L1Bytes(), l2 = L2Bytes(), l3 = LevelBytes(2, threads);
     const std::array<size_t, kLevels> per_thread = {l1 / 2, std::max(l2 / 2, 2 * l1),
                                                     std::max(l3 / 2 / threads, 2 * l2),
                                                     std::max(BeyondCaches() / threads, 4 * l2)};
-    found->second = ReadRate(per_thread[index], Team::Of(threads));
+    reader = std::make_unique<Reader>(per_thread[index], Team::Of(threads));
   }
-  return found->second;
+  return *reader;
 }
+
+double ReadRateOf(size_t index, size_t threads) { return ReaderOf(index, threads).best_rate(); }
+double ReadRateNow(size_t index, size_t threads) { return ReaderOf(index, threads).RateNow(); }
 
 size_t LevelOf(size_t bytes, size_t threads) {
   size_t index = 0;

@@ -18,8 +18,12 @@ struct Arithmetic {
   double f32_fma;
 };
 
-// All zero for kScalar, which has no ceiling of its own.
+// The best of many runs. All zero for kScalar, which has no ceiling of its own.
 const Arithmetic& ArithmeticOn(Target target, size_t threads);
+
+// One of them at this moment, in a few milliseconds: clocks drift by more than kernels differ, so
+// what is compared must have been measured side by side.
+double ArithmeticNow(Target target, double Arithmetic::*kind, size_t threads);
 
 // Levels of the memory hierarchy, by index: L1, L2, L3, memory.
 inline constexpr size_t kLevels = 4;
@@ -28,6 +32,9 @@ const char* LevelName(size_t index);
 // Bytes per second that the threads read together, with the best target's loads, in the fastest of
 // several ways.
 double ReadRateOf(size_t index, size_t threads);
+
+// The same at this moment, in the way that was the fastest.
+double ReadRateNow(size_t index, size_t threads);
 
 // The level that a working set of `bytes`, shared out to the threads and used over and over, is
 // read from.

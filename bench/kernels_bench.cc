@@ -71,27 +71,38 @@ bool SameBits(const float* a, const float* b, size_t n) {
 
 // What one turn of a benchmark does, and what limits it.
 struct Work {
-  double ops = 0;             // 0: the kernel only moves data
-  double ops_per_second = 0;  // the target's ceiling for such operations; 0: none
-  double bytes = 0;           // read and written
-  double read_rate = 0;       // of the level where the data are
-  double values = 0;          // 0: not what the kernel is measured in
+  double ops = 0;  // 0: the kernel only moves data
+  Target target = kScalar;
+  double Arithmetic::*kind = nullptr;  // which ceiling such operations have
+  double bytes = 0;                    // read and written
+  size_t level = 0;                    // where the data are
+  double values = 0;                   // 0: not what the kernel is measured in
 };
 
-// Times `turn`, which the team does, and fills the columns.
+// The least time that the work can take at this moment.
+double FloorSecondsNow(const Work& work, const Team& team) {
+  const double ops = work.kind == nullptr || work.target == kScalar
+                         ? 0
+                         : ArithmeticNow(work.target, work.kind, team.threads());
+  return FloorSeconds(work.ops, ops, work.bytes, ReadRateNow(work.level, team.threads()));
+}
+
+// Times `turn`, which the team does, and fills the columns. The ceilings are measured right before
+// and right after, and the mean counts.
 template <class F>
 void Measure(benchmark::State& state, const Work& work, const Team& team, F turn) {
+  const double before = FloorSecondsNow(work, team);
   const double start = team.Now();
   for (auto _ : state) {
     turn();
     benchmark::ClobberMemory();
   }
   const double seconds = (team.Now() - start) / static_cast<double>(state.iterations());
+  const double after = FloorSecondsNow(work, team);
   if (work.ops > 0) state.counters["GOP/s"] = work.ops / seconds * 1e-9;
   if (work.values > 0) state.counters["Gvalues/s"] = work.values / seconds * 1e-9;
   state.counters["GB/s"] = work.bytes / seconds * 1e-9;
-  state.counters["share"] =
-      FloorSeconds(work.ops, work.ops_per_second, work.bytes, work.read_rate) / seconds;
+  state.counters["share"] = (before + after) / 2 / seconds;
 }
 
 void Register(const std::string& name, std::function<void(benchmark::State&)> run) {
@@ -197,16 +208,16 @@ struct Weights {
   }
 };
 
-double CeilingOf(ActKind kind, const Arithmetic& arithmetic) {
+double Arithmetic::*CeilingOf(ActKind kind) {
   switch (kind) {
     case ActKind::kQ8:
-      return arithmetic.int8_dot;
+      return &Arithmetic::int8_dot;
     case ActKind::kBF16:
-      return arithmetic.bf16_dot;
+      return &Arithmetic::bf16_dot;
     case ActKind::kF32:
-      return arithmetic.f32_fma;
+      return &Arithmetic::f32_fma;
   }
-  return 0;
+  return nullptr;
 }
 
 // Rows 0 and m - 1, and outputs in the first, a middle and the last panel.
@@ -304,9 +315,10 @@ void BenchMatmul(benchmark::State& state, const Format& format, Target target,
   const size_t copies = in_memory ? w.copies : 1;
   const Work work = {
       .ops = shape.ops(),
-      .ops_per_second = CeilingOf(format.act, ArithmeticOn(target, threads)),
+      .target = target,
+      .kind = CeilingOf(format.act),
       .bytes = static_cast<double>(w.packed_bytes),
-      .read_rate = ReadRateOf(LevelOf(copies * w.packed_bytes, threads), threads),
+      .level = LevelOf(copies * w.packed_bytes, threads),
   };
   size_t copy = 0;
   Measure(state, work, team, [&] {
@@ -398,12 +410,12 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
     state.SkipWithError("differs from the reference");
     return;
   }
-  const Arithmetic& arithmetic = ArithmeticOn(target, threads);
   const Work work = {
       .ops = s.pairs() * static_cast<double>(4 * width),
-      .ops_per_second = type == HOB_CACHE_BF16 ? arithmetic.bf16_dot : arithmetic.f32_fma,
+      .target = target,
+      .kind = type == HOB_CACHE_BF16 ? &Arithmetic::bf16_dot : &Arithmetic::f32_fma,
       .bytes = static_cast<double>(2 * bytes),
-      .read_rate = ReadRateOf(LevelOf(2 * bytes, threads), threads),
+      .level = LevelOf(2 * bytes, threads),
   };
   Measure(state, work, team, turn);
 }
@@ -497,9 +509,8 @@ const std::vector<RowOp>& RowOps() {
 template <class F>
 void MeasureRows(benchmark::State& state, size_t values, size_t bytes, const Team& team, F turn) {
   const Work work = {.ops = 0,
-                     .ops_per_second = 0,
                      .bytes = static_cast<double>(bytes),
-                     .read_rate = ReadRateOf(LevelOf(bytes, team.threads()), team.threads()),
+                     .level = LevelOf(bytes, team.threads()),
                      .values = static_cast<double>(values)};
   Measure(state, work, team, turn);
 }
