@@ -16,39 +16,56 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-// Clamps by comparisons, not Min and Max: those treat NaN differently from one instruction set to
-// the next, and a NaN must come through.
-HWY_INLINE VF32 ClampKeepNaN(VF32 x, float low, float high) {
-  const DF32 df;
-  const VF32 lo = hn::Set(df, low), hi = hn::Set(df, high);
-  x = hn::IfThenElse(hn::Lt(x, lo), lo, x);
-  return hn::IfThenElse(hn::Gt(x, hi), hi, x);
-}
-
 // 2^n for -126 <= n <= 127.
 HWY_INLINE VF32 PowerOf2(VI32 n) {
   return hn::BitCast(DF32(), hn::ShiftLeft<23>(hn::Add(n, hn::Set(DI32(), 127))));
 }
 
-HWY_INLINE VF32 Exp(VF32 x) {
+// x0 = e^x0, or e^-x0, for |x0| <= 104; NaN for NaN, and something for other x0. Likewise x1. Two
+// at a time, step by step: one alone is a chain so long that CPUs do not look far enough past it to
+// be busy.
+template <bool kNegate>
+HWY_INLINE void ExpInRange(VF32& x0, VF32& x1) {
   const DF32 df;
-  const DI32 di;
-  x = ClampKeepNaN(x, kExpMin, kExpMax);
-  const VF32 shifted = hn::Add(hn::Mul(x, hn::Set(df, kLog2E)), hn::Set(df, kRound));
-  const VF32 n = hn::Sub(shifted, hn::Set(df, kRound));
-  VF32 r = hn::NegMulAdd(n, hn::Set(df, kLn2Hi), x);
-  r = hn::NegMulAdd(n, hn::Set(df, kLn2Lo), r);
-  VF32 p = hn::Set(df, kExpC6);
-  p = hn::MulAdd(p, r, hn::Set(df, kExpC5));
-  p = hn::MulAdd(p, r, hn::Set(df, kExpC4));
-  p = hn::MulAdd(p, r, hn::Set(df, kExpC3));
-  p = hn::MulAdd(p, r, hn::Set(df, kExpC2));
-  p = hn::MulAdd(p, r, hn::Set(df, 1.0f));
-  p = hn::MulAdd(p, r, hn::Set(df, 1.0f));
-  // 2^n in two factors: n reaches -150 and 128, beyond one normal power.
-  const VI32 bits = hn::Sub(hn::BitCast(di, shifted), hn::Set(di, kRoundBits));
-  const VI32 half = hn::ShiftRight<1>(bits);
-  return hn::Mul(hn::Mul(p, PowerOf2(half)), PowerOf2(hn::Sub(bits, half)));
+  const DU32 du;
+  // 2^n in two factors, since n reaches -150 and 150, beyond one normal power: half of n, rounded
+  // down, and the rest. Their biased exponents sum to n + 254, which the low bits of `shifted` are;
+  // 254 is even, so ties round as they do without it.
+  const VF32 round = hn::Set(df, kRound + 254.0f);
+  const VF32 log2e = hn::Set(df, kNegate ? -kLog2E : kLog2E);
+  const VF32 shifted0 = hn::Add(hn::Mul(x0, log2e), round);
+  const VF32 shifted1 = hn::Add(hn::Mul(x1, log2e), round);
+  const VF32 n0 = hn::Sub(shifted0, round), n1 = hn::Sub(shifted1, round);
+  const VF32 ln2_hi = hn::Set(df, kLn2Hi), ln2_lo = hn::Set(df, kLn2Lo);
+  VF32 r0 = kNegate ? hn::NegMulSub(n0, ln2_hi, x0) : hn::NegMulAdd(n0, ln2_hi, x0);
+  VF32 r1 = kNegate ? hn::NegMulSub(n1, ln2_hi, x1) : hn::NegMulAdd(n1, ln2_hi, x1);
+  r0 = hn::NegMulAdd(n0, ln2_lo, r0);
+  r1 = hn::NegMulAdd(n1, ln2_lo, r1);
+  VF32 p0 = hn::Set(df, kExpC6), p1 = p0;
+  for (const float c : {kExpC5, kExpC4, kExpC3, kExpC2, 1.0f, 1.0f}) {
+    p0 = hn::MulAdd(p0, r0, hn::Set(df, c));
+    p1 = hn::MulAdd(p1, r1, hn::Set(df, c));
+  }
+  // Nothing of kRoundBits is left after these shifts.
+  const VU32 mask = hn::Set(du, 0x7F800000u);
+  const VU32 bits0 = hn::BitCast(du, shifted0), bits1 = hn::BitCast(du, shifted1);
+  const VU32 half0 = hn::And(hn::ShiftLeft<22>(bits0), mask);
+  const VU32 half1 = hn::And(hn::ShiftLeft<22>(bits1), mask);
+  const VU32 rest0 = hn::Sub(hn::ShiftLeft<23>(bits0), half0);
+  const VU32 rest1 = hn::Sub(hn::ShiftLeft<23>(bits1), half1);
+  x0 = hn::Mul(hn::Mul(p0, hn::BitCast(df, half0)), hn::BitCast(df, rest0));
+  x1 = hn::Mul(hn::Mul(p1, hn::BitCast(df, half1)), hn::BitCast(df, rest1));
+}
+
+// x0 = e^x0 for x0 <= 0, NaN for NaN. Likewise x1.
+HWY_INLINE void ExpNonPositive(VF32& x0, VF32& x1) {
+  // Not a clamp: Min and Max treat NaN differently from one instruction set to the next, and a NaN
+  // must come through. From kExpMin down the result is 0.
+  const VF32 min = hn::Set(DF32(), kExpMin);
+  const auto tiny0 = hn::Lt(x0, min), tiny1 = hn::Lt(x1, min);
+  ExpInRange<false>(x0, x1);
+  x0 = hn::IfThenZeroElse(tiny0, x0);
+  x1 = hn::IfThenZeroElse(tiny1, x1);
 }
 
 // 2^x for x <= 0; exactly 0 below -64.
@@ -69,9 +86,15 @@ HWY_INLINE VF32 Exp2NonPositive(VF32 x) {
   return hn::IfThenElse(zero, hn::Zero(df), hn::Mul(p, PowerOf2(n)));
 }
 
-HWY_INLINE VF32 Silu(VF32 x) {
-  const VF32 one = hn::Set(DF32(), 1.0f);
-  return hn::Div(x, hn::Add(one, Exp(hn::Neg(x))));
+// x0 = x0 / (1 + e^-x0). Likewise x1.
+HWY_INLINE void Silu(VF32& x0, VF32& x1) {
+  const DF32 df;
+  // Here a clamp may make of a NaN what it likes: the quotient is NaN since x is.
+  const VF32 low = hn::Set(df, -kExpMax), high = hn::Set(df, -kExpMin), one = hn::Set(df, 1.0f);
+  VF32 e0 = hn::Min(hn::Max(x0, low), high), e1 = hn::Min(hn::Max(x1, low), high);
+  ExpInRange<true>(e0, e1);
+  x0 = hn::Div(x0, hn::Add(one, e0));
+  x1 = hn::Div(x1, hn::Add(one, e1));
 }
 
 // Rounds to bf16 in the high half of each lane: to nearest even, a subnormal to zero of the same

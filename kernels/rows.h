@@ -1,6 +1,6 @@
 // Ops that work on rows of floats, one row a call (the callers split rows over threads). The exact
 // sequence of operations of each is in docs/numerics.md and, as code, in reference.cc; the SIMD
-// versions are in rows-inl.h.
+// versions are in rows.cc.
 #ifndef HOB_KERNELS_ROWS_H_
 #define HOB_KERNELS_ROWS_H_
 
