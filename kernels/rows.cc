@@ -5,6 +5,8 @@
 #include "kernels/rows.h"
 
 #include <cmath>
+#include <cstring>
+#include <utility>
 
 #include "kernels/reference.h"
 
@@ -273,38 +275,184 @@ size_t Argmax(const float* x, size_t n) {
   return 0;  // nothing but NaN
 }
 
-// One block of 32: the scale, and 127 / amax in *inverse; 0 and 0 where no code can be had.
-HWY_INLINE float BlockScale(const float* x, float* inverse) {
+// ---------------------------------------------------------------- quantization
+//
+// Chunks of at most 32 blocks: the largest magnitudes of all blocks, then their scales, as vectors,
+// then the codes. A chunk's magnitudes come before the codes of the chunk in front of it, and its
+// scales after them, so that nothing waits for the memory between the steps or for the divisions.
+
+constexpr size_t kChunk = 32;
+
+struct Chunk {
+  HWY_ALIGN uint32_t amax[kChunk] = {};  // bits
+  HWY_ALIGN float scale[kChunk];
+  HWY_ALIGN float inverse[kChunk];  // 127 / amax
+  bool broken;                      // there is a NaN or an infinity
+};
+
+// The largest magnitudes of a block, each of some elements. As integers, magnitudes order like
+// floats, infinity and NaN above all.
+HWY_INLINE VU32 BlockMax(const float* x) {
   const DF32 df;
   const DU32 du;
-  // As integers, magnitudes order like floats, infinity and NaN above all.
-  VU32 max = hn::Zero(du);
-  for (size_t j = 0; j < kBlock; j += hn::Lanes(df)) {
-    max = hn::Max(max, hn::And(hn::BitCast(du, hn::LoadU(df, x + j)), hn::Set(du, 0x7FFFFFFFu)));
+  const VU32 mask = hn::Set(du, 0x7FFFFFFFu);
+  VU32 max = hn::And(hn::BitCast(du, hn::LoadU(df, x)), mask);
+  for (size_t j = hn::Lanes(df); j < kBlock; j += hn::Lanes(df)) {
+    max = hn::Max(max, hn::And(hn::BitCast(du, hn::LoadU(df, x + j)), mask));
   }
-  return reference::Q8Scale(hn::ReduceMax(du, max), inverse);
+  return max;
+}
+
+HWY_INLINE void ChunkMaxima(const float* x, size_t blocks, Chunk* chunk) {
+  const DU32 du;
+  const hn::Repartition<uint64_t, DU32> du64;
+  const hn::CappedTag<uint32_t, 4> d4;
+  HWY_ALIGN uint32_t parts[kPanel];
+  // Four at a time, the last block again where there are no more.
+  for (size_t b = 0; b < blocks; b += 4) {
+    const size_t last = blocks - 1 - b;
+    const float* p = x + b * kBlock;
+    const VU32 m0 = BlockMax(p), m1 = BlockMax(p + HWY_MIN(last, 1) * kBlock);
+    const VU32 m2 = BlockMax(p + HWY_MIN(last, 2) * kBlock);
+    const VU32 m3 = BlockMax(p + HWY_MIN(last, 3) * kBlock);
+    // In each 128 bits: 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
+    const VU32 m01 = hn::Max(hn::InterleaveLower(du, m0, m1), hn::InterleaveUpper(du, m0, m1));
+    const VU32 m23 = hn::Max(hn::InterleaveLower(du, m2, m3), hn::InterleaveUpper(du, m2, m3));
+    const auto w01 = hn::BitCast(du64, m01), w23 = hn::BitCast(du64, m23);
+    hn::Store(hn::Max(hn::BitCast(du, hn::InterleaveLower(du64, w01, w23)),
+                      hn::BitCast(du, hn::InterleaveUpper(du64, w01, w23))),
+              du, parts);
+    // Shuffles are what there is most of already; loads cost nothing here.
+    KeepInMemory(parts);
+    auto max = hn::Load(d4, parts);
+    for (size_t i = 4; i < hn::Lanes(du); i += 4) max = hn::Max(max, hn::Load(d4, parts + i));
+    hn::Store(max, d4, chunk->amax + b);
+  }
+}
+
+// The same as reference::Q8Scale.
+HWY_INLINE void ChunkScales(size_t blocks, Chunk* chunk) {
+  const DF32 df;
+  const DI32 di;
+  const DU32 du;
+  auto broken = hn::MaskFalse(df);
+  for (size_t b = 0; b < blocks; b += hn::Lanes(df)) {
+    const VI32 bits = hn::BitCast(di, hn::Load(du, chunk->amax + b));
+    const VF32 amax = hn::BitCast(df, bits);
+    const auto no_number = hn::RebindMask(df, hn::Gt(bits, hn::Set(di, 0x7F7FFFFF)));
+    const VF32 inverse = hn::Div(hn::Set(df, 127.0f), amax);
+    const auto too_small = hn::Eq(inverse, hn::Set(df, HUGE_VALF));  // 0 too
+    const VF32 scale = hn::IfThenZeroElse(too_small, hn::Div(amax, hn::Set(df, 127.0f)));
+    const VF32 nan = hn::BitCast(df, hn::Set(du, 0x7FC00000u));
+    hn::Store(hn::IfThenElse(no_number, nan, scale), df, chunk->scale + b);
+    hn::Store(hn::IfThenZeroElse(hn::Or(no_number, too_small), inverse), df, chunk->inverse + b);
+    broken = hn::Or(broken, no_number);
+  }
+  chunk->broken = !hn::AllFalse(df, broken);
+}
+
+// The codes of one vector: x * inverse is at most 127.00001 in magnitude, or else NaN, which makes
+// any code.
+HWY_INLINE VI32 Codes(const float* x, float inverse) {
+  const DF32 df;
+  const DI32 di;
+  const VF32 product = hn::Mul(hn::LoadU(df, x), hn::Set(df, inverse));
+  const VF32 shifted = hn::Add(product, hn::Set(df, kRound));
+  return hn::Sub(hn::BitCast(di, shifted), hn::Set(di, kRoundBits));
+}
+
+// The codes and the sums of a chunk where quantize_q8 wants them.
+HWY_INLINE void ChunkCodes(const float* x, size_t blocks, const Chunk& chunk, size_t code_stride,
+                           int8_t* codes, size_t stride, float* scales, int32_t* sums) {
+  const DF32 df;
+  const DI32 di;
+  const DI16 di16;
+  const DI8 di8;
+  const DU8 du8;
+  const hn::Repartition<uint64_t, DU8> du64;
+  const hn::Half<DI8> half;
+  const size_t lanes = hn::Lanes(df);
+  // Sums of 8 codes that are 128 too large each, so that none is negative.
+  HWY_ALIGN uint64_t eights[kChunk * kBlock / 8] = {};
+  // Four vectors make one of bytes: half a block, one, or two, the last one again if it is alone.
+  const size_t step = HWY_MAX(kBlock, 4 * lanes);
+  for (size_t b = 0; b < blocks; b += step / kBlock) {
+    const size_t next = HWY_MIN(b + 1, blocks - 1);
+    for (size_t j = 0; j < step; j += 4 * lanes) {
+      const auto codes_at = [&](size_t at) HWY_ATTR {
+        const size_t block = at < kBlock ? b : next;
+        return Codes(x + block * kBlock + at % kBlock, chunk.inverse[block]);
+      };
+      const VI16 low = hn::OrderedDemote2To(di16, codes_at(j), codes_at(j + lanes));
+      const VI16 high =
+          hn::OrderedDemote2To(di16, codes_at(j + 2 * lanes), codes_at(j + 3 * lanes));
+      const VI8 q = hn::OrderedDemote2To(di8, low, high);
+      const VU8 above_zero = hn::Xor(hn::BitCast(du8, q), hn::Set(du8, uint8_t{128}));
+      hn::Store(hn::SumsOf8(above_zero), du64, eights + (b * kBlock + j) / 8);
+      if (hn::Lanes(di8) <= kBlock) {
+        hn::StoreU(q, di8, codes + b * code_stride + j);
+      } else {
+        hn::StoreU(hn::LowerHalf(half, q), half, codes + b * code_stride);
+        hn::StoreU(hn::UpperHalf(half, q), half, codes + next * code_stride);
+      }
+    }
+  }
+  HWY_ALIGN int32_t sixteens[kChunk * 2];
+  for (size_t i = 0; i < 2 * blocks; i += lanes) {
+    const uint64_t* e = eights + 2 * i;
+    const auto e0 = hn::Load(du64, e), e1 = hn::Load(du64, e + lanes / 2);
+    const auto e2 = hn::Load(du64, e + lanes), e3 = hn::Load(du64, e + lanes + lanes / 2);
+    const auto low = hn::Add(hn::ConcatEven(du64, e1, e0), hn::ConcatOdd(du64, e1, e0));
+    const auto high = hn::Add(hn::ConcatEven(du64, e3, e2), hn::ConcatOdd(du64, e3, e2));
+    const VI32 both = hn::ConcatEven(di, hn::BitCast(di, high), hn::BitCast(di, low));
+    hn::Store(hn::Sub(both, hn::Set(di, 16 * 128)), di, sixteens + i);
+  }
+  if (stride == 1) {
+    for (size_t i = 0; i < blocks; i += lanes) {
+      hn::StoreN(hn::Load(df, chunk.scale + i), df, scales + i, blocks - i);
+    }
+    for (size_t i = 0; i < 2 * blocks; i += lanes) {
+      hn::StoreN(hn::Load(di, sixteens + i), di, sums + i, 2 * blocks - i);
+    }
+  } else {
+    for (size_t b = 0; b < blocks; ++b) scales[b * stride] = chunk.scale[b];
+    for (size_t i = 0; i < 2 * blocks; ++i) sums[i * stride] = sixteens[i];
+  }
+}
+
+// Where there is a NaN or an infinity, all codes are 0.
+HWY_NOINLINE void ZeroBroken(size_t blocks, const Chunk& chunk, size_t code_stride, int8_t* codes,
+                             size_t stride, int32_t* sums) {
+  for (size_t b = 0; b < blocks; ++b) {
+    if (chunk.scale[b] == chunk.scale[b]) continue;
+    std::memset(codes + b * code_stride, 0, kBlock);
+    sums[2 * b * stride] = sums[(2 * b + 1) * stride] = 0;
+  }
 }
 
 void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes, size_t stride,
                 float* scales, int32_t* sums) {
-  const DF32 df;
-  const DI32 di;
-  const hn::Rebind<int8_t, DI32> di8;
-  for (size_t b = 0; b < blocks; ++b, x += kBlock, codes += code_stride) {
-    float inverse;
-    scales[b * stride] = BlockScale(x, &inverse);
-    for (size_t half = 0; half < 2; ++half) {
-      VI32 sum = hn::Zero(di);
-      for (size_t j = half * 16; j < half * 16 + 16; j += hn::Lanes(df)) {
-        // A block without a scale has no codes: 0, whatever x is (infinity times 0 would be NaN).
-        const VI32 q = inverse == 0.0f
-                           ? hn::Zero(di)
-                           : hn::NearestInt(hn::Mul(hn::LoadU(df, x + j), hn::Set(df, inverse)));
-        sum = hn::Add(sum, q);
-        hn::StoreU(hn::DemoteTo(di8, q), di8, codes + j);
-      }
-      sums[(2 * b + half) * stride] = hn::ReduceSum(di, sum);
+  Chunk chunks[2];
+  Chunk* chunk = &chunks[0];
+  Chunk* ahead = &chunks[1];
+  size_t count = HWY_MIN(kChunk, blocks);
+  ChunkMaxima(x, count, chunk);
+  ChunkScales(count, chunk);
+  while (count > 0) {
+    blocks -= count;
+    const size_t next = HWY_MIN(kChunk, blocks);
+    ChunkMaxima(x + count * kBlock, next, ahead);
+    ChunkCodes(x, count, *chunk, code_stride, codes, stride, scales, sums);
+    ChunkScales(next, ahead);
+    if (HWY_UNLIKELY(chunk->broken)) {
+      ZeroBroken(count, *chunk, code_stride, codes, stride, sums);
     }
+    x += count * kBlock;
+    codes += count * code_stride;
+    scales += count * stride;
+    sums += 2 * count * stride;
+    count = next;
+    std::swap(chunk, ahead);
   }
 }
 
