@@ -107,6 +107,24 @@ TEST_P(RowsTest, SoftmaxOfMinusInfinity) {
   }
 }
 
+// Weights around where e^x turns subnormal and then 0, in every lane and in the rest of a row.
+TEST_P(RowsTest, SoftmaxOfTinyWeights) {
+  for (size_t n : Lengths()) {
+    PageBuffer<float> x(n), out(n);
+    std::vector<float> want(n);
+    for (size_t i = 0; i < n; ++i) x[i] = -85.0f - static_cast<float>(i * 7 % 23);
+    for (size_t at : {n / 2, n - 1}) {
+      for (float other : {-104.0f, std::nextafter(-104.0f, -kInf), -1e30f, -FLT_MAX}) {
+        x[0] = other;
+        x[at] = 0.0f;
+        reference::Softmax(x.data(), n, want.data());
+        RunKernel([&] { rows().softmax(x.data(), n, out.data()); });
+        EXPECT_TRUE(SameRow(out.data(), want.data(), n)) << other << ", largest at " << at;
+      }
+    }
+  }
+}
+
 TEST_P(RowsTest, SiluMul) {
   ForAllRows(3, [&](Random& random, const std::vector<float>& x, size_t n) {
     PageBuffer<float> gate(n), up(n), out(n);
@@ -193,6 +211,33 @@ TEST_P(RowsTest, ArgmaxTiesAndNan) {
   }
 }
 
+// Long rows are searched piece by piece.
+TEST_P(RowsTest, ArgmaxOfLongRows) {
+  for (size_t n : {2047, 2048, 2049, 6150}) {
+    PageBuffer<float> x(n);
+    const auto expect = [&](size_t want) {
+      EXPECT_EQ(reference::Argmax(x.data(), n), want);
+      size_t got = n;
+      RunKernel([&] { got = rows().argmax(x.data(), n); });
+      EXPECT_EQ(got, want) << "n = " << n;
+    };
+    for (size_t at : {size_t{0}, n / 3, n - 2, n - 1}) {
+      SCOPED_TRACE(at);
+      std::fill(x.data(), x.data() + n, kNan);
+      expect(0);
+      x[at] = -kInf;
+      expect(at);
+      x[n - 1] = -kInf;
+      expect(at);
+      std::fill(x.data(), x.data() + n, -1.0f);
+      x[at] = -0.0f;
+      expect(at);
+      x[n - 1] = 0.0f;  // equal, and no smaller index
+      expect(at);
+    }
+  }
+}
+
 TEST_P(RowsTest, Rope) {
   Random random(6);
   struct Shape {
@@ -265,7 +310,7 @@ void ExpectSameQ8(const RowKernels& rows, const std::vector<float>& x, size_t co
 
 TEST_P(RowsTest, QuantizeQ8) {
   Random random(7);
-  for (size_t blocks : {1, 2, 3, 5, 18}) {
+  for (size_t blocks : {1, 2, 3, 5, 18, 32, 33, 67}) {
     for (Data data : kAllData) {
       for (size_t stride : {1, 3}) {
         SCOPED_TRACE(std::string(Name(data)) + ", blocks " + std::to_string(blocks));
