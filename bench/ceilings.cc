@@ -376,7 +376,7 @@ double ArithmeticNow(Target target, double Arithmetic::*kind, size_t threads) {
   const auto loop = kind == &Arithmetic::int8_dot   ? peaks.int8_dot
                     : kind == &Arithmetic::bf16_dot ? peaks.bf16_dot
                                                     : peaks.f32_fma;
-  return OpsPerSecond(loop, Team::Of(threads), kShortRun, 2);
+  return OpsPerSecond(loop, Team::Of(threads), kShortRun, 1);
 }
 
 size_t L1Bytes() { return CacheBytes(1, 32 << 10); }

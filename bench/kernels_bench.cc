@@ -87,22 +87,42 @@ double FloorSecondsNow(const Work& work, const Team& team) {
   return FloorSeconds(work.ops, ops, work.bytes, ReadRateNow(work.level, team.threads()));
 }
 
-// Times `turn`, which the team does, and fills the columns. The ceilings are measured right before
-// and right after, and the mean counts.
+// Times `turn`, which the team does, and fills the columns. Clocks drift, and whoever shares the
+// core comes and goes, so the ceilings are measured again after every 20 ms of turns, and the share
+// is the median over these pieces, each against the mean of the ceilings before and after it.
 template <class F>
 void Measure(benchmark::State& state, const Work& work, const Team& team, F turn) {
-  const double before = FloorSecondsNow(work, team);
-  const double start = team.Now();
+  constexpr double kPieceSeconds = 0.02;
+  std::vector<double> shares;
+  double total = 0, piece = 0, turns = 0;
+  double before = FloorSecondsNow(work, team);
+  const auto end_piece = [&] {
+    const double after = FloorSecondsNow(work, team);
+    shares.push_back((before + after) / 2 * turns / piece);
+    total += piece;
+    before = after;
+    piece = turns = 0;
+  };
   for (auto _ : state) {
+    const double start = team.Now();
     turn();
     benchmark::ClobberMemory();
+    piece += team.Now() - start;
+    turns += 1;
+    if (piece >= kPieceSeconds) {
+      state.PauseTiming();
+      end_piece();
+      state.ResumeTiming();
+    }
   }
-  const double seconds = (team.Now() - start) / static_cast<double>(state.iterations());
-  const double after = FloorSecondsNow(work, team);
+  if (turns > 0) end_piece();
+  const double seconds = total / static_cast<double>(state.iterations());
   if (work.ops > 0) state.counters["GOP/s"] = work.ops / seconds * 1e-9;
   if (work.values > 0) state.counters["Gvalues/s"] = work.values / seconds * 1e-9;
   state.counters["GB/s"] = work.bytes / seconds * 1e-9;
-  state.counters["share"] = (before + after) / 2 / seconds;
+  std::nth_element(shares.begin(), shares.begin() + static_cast<std::ptrdiff_t>(shares.size() / 2),
+                   shares.end());
+  state.counters["share"] = shares[shares.size() / 2];
 }
 
 void Register(const std::string& name, std::function<void(benchmark::State&)> run) {

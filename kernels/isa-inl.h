@@ -216,13 +216,14 @@ HWY_INLINE VI32 Dot4(VI32 acc, VCode levels, VI8 acts) {
   }
 }
 
+// DotLane: acc + the products of quad kQuad of four; q: their 16 activations.
 #if HWY_TARGET == HWY_NEON_WITHOUT_AES || HWY_TARGET == HWY_NEON_BF16
-// NEON's dot takes one quad of a register for all lanes: one load instead of four.
-template <int kQuad>
-HWY_INLINE VI32 LaneDot(VI32 acc, VI8 levels, int8x16_t acts) {
+// NEON's dot takes one quad of a register for all lanes: one load of 16 activations serves four.
+template <class F, int kQuad>
+HWY_INLINE VI32 DotLane(VI32 acc, VI8 levels, const int8_t* q) {
   __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.4b[%3]"
           : "+w"(acc.raw)
-          : "w"(levels.raw), "w"(acts), "i"(kQuad));
+          : "w"(levels.raw), "w"(vld1q_s8(q)), "i"(kQuad));
   return acc;
 }
 
@@ -254,27 +255,32 @@ HWY_INLINE VI32 MulFour(VI32 acc, VI8 w0, VI8 w1, VI8 w2, VI8 w3, const int8_t* 
 }
 
 template <class F>
-HWY_INLINE VI32 DotHalf(VI32 acc, VI8 w0, VI8 w1, VI8 w2, VI8 w3, const int8_t* q) {
-  if constexpr (HWY_TARGET == HWY_NEON_BF16 || kUsesExtraDot<F>) {
-    const int8x16_t x = vld1q_s8(q);
-    acc = LaneDot<0>(acc, w0, x);
-    acc = LaneDot<1>(acc, w1, x);
-    acc = LaneDot<2>(acc, w2, x);
-    return LaneDot<3>(acc, w3, x);
+inline constexpr bool kHasDotLane = HWY_TARGET == HWY_NEON_BF16 || kUsesExtraDot<F>;
+#else
+template <class F, int kQuad>
+HWY_INLINE VI32 DotLane(VI32 acc, VCode levels, const int8_t* q) {
+  return Dot4<F>(acc, levels, SpreadQuad(q + 4 * kQuad));
+}
+
+template <class F>
+HWY_INLINE VI32 MulFour(VI32 acc, VCode, VCode, VCode, VCode, const int8_t*) {
+  return acc;  // never called
+}
+
+template <class F>
+inline constexpr bool kHasDotLane = true;
+#endif
+
+// acc + the products of four quads, half of a step.
+template <class F>
+HWY_INLINE VI32 DotHalf(VI32 acc, VCode w0, VCode w1, VCode w2, VCode w3, const int8_t* q) {
+  if constexpr (kHasDotLane<F>) {
+    acc = DotLane<F, 1>(DotLane<F, 0>(acc, w0, q), w1, q);
+    return DotLane<F, 3>(DotLane<F, 2>(acc, w2, q), w3, q);
   } else {
     return MulFour<F>(acc, w0, w1, w2, w3, q);
   }
 }
-#else
-// acc + the products of four quads, half of a step; q: their 16 activations.
-template <class F>
-HWY_INLINE VI32 DotHalf(VI32 acc, VCode w0, VCode w1, VCode w2, VCode w3, const int8_t* q) {
-  acc = Dot4<F>(acc, w0, SpreadQuad(q));
-  acc = Dot4<F>(acc, w1, SpreadQuad(q + 4));
-  acc = Dot4<F>(acc, w2, SpreadQuad(q + 8));
-  return Dot4<F>(acc, w3, SpreadQuad(q + 12));
-}
-#endif
 
 // ---------------------------------------------------------------- bf16 step
 //

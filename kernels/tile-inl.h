@@ -291,14 +291,33 @@ HWY_NOINLINE void StreamRow(TwoSlices w, StepActs x, size_t blocks, float* HWY_R
   hn::StoreU(a1, df, c + c_gap);
 }
 
+// Quads kQuad of a half, for four rows (kBlock apart) and two slices with the levels w0 and w1.
+template <class F, int kQuad>
+HWY_INLINE void DotFourRows(VCode w0, VCode w1, const int8_t* q, VI32& i00, VI32& i01, VI32& i10,
+                            VI32& i11, VI32& i20, VI32& i21, VI32& i30, VI32& i31) {
+  i00 = DotLane<F, kQuad>(i00, w0, q), i01 = DotLane<F, kQuad>(i01, w1, q), q += kBlock;
+  i10 = DotLane<F, kQuad>(i10, w0, q), i11 = DotLane<F, kQuad>(i11, w1, q), q += kBlock;
+  i20 = DotLane<F, kQuad>(i20, w0, q), i21 = DotLane<F, kQuad>(i21, w1, q), q += kBlock;
+  i30 = DotLane<F, kQuad>(i30, w0, q), i31 = DotLane<F, kQuad>(i31, w1, q);
+}
+
+// c[2 slices] of one row takes one link for each.
+template <class F>
+HWY_INLINE void LinkRow(VI32 i0, VI32 i1, VF32 scale0, VF32 scale1, VF32 min0, VF32 min1,
+                        const StepActs& x, size_t sub, size_t row, float* c, size_t c_gap) {
+  const DF32 df;
+  hn::StoreU(Link<F>(hn::LoadU(df, c), i0, scale0, min0, x, sub, row), df, c);
+  hn::StoreU(Link<F>(hn::LoadU(df, c + c_gap), i1, scale1, min1, x, sub, row), df, c + c_gap);
+}
+
 // c[r][2 slices] += one step, for all rows: the levels of 32 k x 2 slices are unpacked once into 16
-// registers, then the rows stream by. Per row: 8 broadcasts, 16 dots, and for each sub-block and
-// slice a conversion, a product, and one or two fused multiply-adds.
-// c: rows c_stride apart, slices c_gap apart.
+// registers, then the rows stream by, four at a time, so that eight chains cover the dot's latency
+// whatever the core can look ahead. Per row: 8 broadcasts, 16 dots, and for each sub-block and
+// slice a conversion, a product, and one or two fused multiply-adds. c: rows c_stride apart, slices
+// c_gap apart.
 template <class F>
 HWY_NOINLINE void TileStep(TwoSlices w, StepActs x, size_t rows, float* HWY_RESTRICT c,
                            size_t c_stride, size_t c_gap) {
-  const DF32 df;
   const auto level0 = [&]<size_t kQuad>()
                           HWY_ATTR { return LevelQuad<F, kQuad>(w.block0, w.step, w.lane0); };
   const auto level1 = [&]<size_t kQuad>()
@@ -320,20 +339,42 @@ HWY_NOINLINE void TileStep(TwoSlices w, StepActs x, size_t rows, float* HWY_REST
   const VF32 min01 = MinOf<F>(w.block0, sub + last, w.lane0);
   const VF32 min11 = MinOf<F>(w.block1, sub + last, w.lane1);
   const int8_t* q = x.q;
-  for (size_t r = 0; r < rows; ++r, q += kBlock, c += c_stride) {
-    VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_gap);
+  size_t r = 0;
+  for (; kHasDotLane<F> && r + 4 <= rows; r += 4, q += 4 * kBlock, c += 4 * c_stride) {
+    VI32 i00 = StartOf<F>(x, 0, r), i01 = i00, i10 = StartOf<F>(x, 0, r + 1), i11 = i10;
+    VI32 i20 = StartOf<F>(x, 0, r + 2), i21 = i20, i30 = StartOf<F>(x, 0, r + 3), i31 = i30;
+    DotFourRows<F, 0>(w00, w10, q, i00, i01, i10, i11, i20, i21, i30, i31);
+    DotFourRows<F, 1>(w01, w11, q, i00, i01, i10, i11, i20, i21, i30, i31);
+    DotFourRows<F, 2>(w02, w12, q, i00, i01, i10, i11, i20, i21, i30, i31);
+    DotFourRows<F, 3>(w03, w13, q, i00, i01, i10, i11, i20, i21, i30, i31);
+    if constexpr (kSubs > 1) {
+      LinkRow<F>(i00, i01, scale00, scale10, min00, min10, x, 0, r, c, c_gap);
+      LinkRow<F>(i10, i11, scale00, scale10, min00, min10, x, 0, r + 1, c + c_stride, c_gap);
+      LinkRow<F>(i20, i21, scale00, scale10, min00, min10, x, 0, r + 2, c + 2 * c_stride, c_gap);
+      LinkRow<F>(i30, i31, scale00, scale10, min00, min10, x, 0, r + 3, c + 3 * c_stride, c_gap);
+      i00 = StartOf<F>(x, 1, r), i01 = i00, i10 = StartOf<F>(x, 1, r + 1), i11 = i10;
+      i20 = StartOf<F>(x, 1, r + 2), i21 = i20, i30 = StartOf<F>(x, 1, r + 3), i31 = i30;
+    }
+    DotFourRows<F, 0>(w04, w14, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
+    DotFourRows<F, 1>(w05, w15, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
+    DotFourRows<F, 2>(w06, w16, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
+    DotFourRows<F, 3>(w07, w17, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
+    LinkRow<F>(i00, i01, scale01, scale11, min01, min11, x, last, r, c, c_gap);
+    LinkRow<F>(i10, i11, scale01, scale11, min01, min11, x, last, r + 1, c + c_stride, c_gap);
+    LinkRow<F>(i20, i21, scale01, scale11, min01, min11, x, last, r + 2, c + 2 * c_stride, c_gap);
+    LinkRow<F>(i30, i31, scale01, scale11, min01, min11, x, last, r + 3, c + 3 * c_stride, c_gap);
+  }
+  for (; r < rows; ++r, q += kBlock, c += c_stride) {
     VI32 i0 = StartOf<F>(x, 0, r), i1 = i0;
     i0 = DotHalf<F>(i0, w00, w01, w02, w03, q);
     i1 = DotHalf<F>(i1, w10, w11, w12, w13, q);
     if constexpr (kSubs > 1) {
-      a0 = Link<F>(a0, i0, scale00, min00, x, 0, r);
-      a1 = Link<F>(a1, i1, scale10, min10, x, 0, r);
+      LinkRow<F>(i0, i1, scale00, scale10, min00, min10, x, 0, r, c, c_gap);
       i0 = StartOf<F>(x, 1, r), i1 = i0;
     }
     i0 = DotHalf<F>(i0, w04, w05, w06, w07, q + 16);
     i1 = DotHalf<F>(i1, w14, w15, w16, w17, q + 16);
-    hn::StoreU(Link<F>(a0, i0, scale01, min01, x, last, r), df, c);
-    hn::StoreU(Link<F>(a1, i1, scale11, min11, x, last, r), df, c + c_gap);
+    LinkRow<F>(i0, i1, scale01, scale11, min01, min11, x, last, r, c, c_gap);
   }
 }
 
