@@ -26,6 +26,8 @@
 #define HOB_KERNELS_MATMUL_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include "kernels/tile-inl.h"
 #include "kernels/tile_l1-inl.h"
 
@@ -142,14 +144,27 @@ HWY_INLINE StepActs ActsOf(const Q8Acts& acts, size_t m, size_t step, size_t row
   return {q, acts.scales + at, terms->start[0], terms->min[0], kRowTile, terms->words};
 }
 
-// c (rows, 32) = rows [row, row + rows) against a pair of panels.
+// Asks for the cache lines of the outputs that a tile will store at its end: a line of each row on
+// a page of its own, which no prefetcher foresees. Part `part` of `parts`.
+HWY_INLINE void PrefetchOutputs(const MatmulTask& task, size_t n, size_t row, size_t rows,
+                                size_t part, size_t parts) {
+  for (size_t r = rows * part / parts; r < rows * (part + 1) / parts; ++r) {
+    const float* out = task.out + (row + r) * task.out_stride + n;
+    hwy::Prefetch(out);
+    hwy::Prefetch(out + kPanel);
+  }
+}
+
+// c (rows, 32) = rows [row, row + rows) against the pair of panels that begins at output n.
 template <class F>
 HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const PanelPair& panels,
-                          size_t row, size_t rows, float* c) {
+                          size_t n, size_t row, size_t rows, float* c) {
   const size_t slice = OutputsPerVector();
   RowTerms terms;
   std::memset(c, 0, rows * kPair * sizeof(float));
-  for (size_t step = 0; step < task.k / kBlock; ++step) {
+  const size_t steps = task.k / kBlock;
+  for (size_t step = 0; step < steps; ++step) {
+    PrefetchOutputs(task, n, row, rows, step, steps);
     const StepActs x = ActsOf<F>(acts, task.m, step, row, rows, &terms);
     const size_t block = step * kBlock / F::kValues * kPanelBlockBytes<F>;
     for (size_t i = 0; i < kPair; i += 2 * slice) {
@@ -228,7 +243,7 @@ void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
     const PanelPair panels = PairAt(task, panel_bytes, panel, panel_end);
     for (size_t row = 0; row < task.m; row += kRowTile) {
       const size_t rows = std::min(kRowTile, task.m - row);
-      BlockTile<F>(task, acts, panels, row, rows, c);
+      BlockTile<F>(task, acts, panels, panel * kPanel, row, rows, c);
       StorePair(task, panel, panel_end, row, rows, c);
     }
   }

@@ -36,14 +36,24 @@ const void* ActivationRow(ActKind kind, const MatmulTask& task, size_t row) {
 void PrepareActivations(ActKind kind, const float* x, size_t x_stride, size_t m, size_t k,
                         size_t row_begin, size_t row_end, void* buffer) {
   const RowKernels& kernels = Rows();
-  for (size_t row = row_begin; row < row_end; ++row) {
-    const float* in = x + row * x_stride;
-    if (kind == ActKind::kQ8) {
-      const Q8Acts acts = Q8ActsIn(buffer, m, k);
-      kernels.quantize_q8(in, k / kBlock, m * kBlock, acts.codes + row * kBlock, m,
-                          acts.scales + row, acts.sums + row);
-    } else if (kind == ActKind::kBF16) {
-      kernels.to_bf16_pairs(in, k, static_cast<uint32_t*>(buffer) + row * ((k + 1) / 2));
+  if (kind == ActKind::kQ8) {
+    const Q8Acts acts = Q8ActsIn(buffer, m, k);
+    // A few blocks of all rows, then the next: neighbouring rows share cache lines, and the lines
+    // of one row, 32 m bytes apart, may all fall into one set of the cache.
+    const size_t at_once = m == 1 ? k / kBlock : 16;
+    for (size_t b = 0; b < k / kBlock; b += at_once) {
+      const size_t blocks = std::min(at_once, k / kBlock - b);
+      for (size_t row = row_begin; row < row_end; ++row) {
+        const size_t at = b * m + row;
+        kernels.quantize_q8(x + row * x_stride + b * kBlock, blocks, m * kBlock,
+                            acts.codes + at * kBlock, m, acts.scales + at,
+                            acts.sums + 2 * b * m + row);
+      }
+    }
+  } else if (kind == ActKind::kBF16) {
+    for (size_t row = row_begin; row < row_end; ++row) {
+      kernels.to_bf16_pairs(x + row * x_stride, k,
+                            static_cast<uint32_t*>(buffer) + row * ((k + 1) / 2));
     }
   }
 }
