@@ -218,6 +218,8 @@ HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t pane
   StepActs x = StreamActs<F>(acts, 0, std::min(steps, kStreamSteps), &terms);
   for (size_t panel = panel_begin; panel < panel_end; panel += 2) {
     const PanelPair panels = PairAt(task, panel_bytes, panel, panel_end);
+    // Two streams leave out each other's panel.
+    const size_t next = panels.first == panels.second || slice < kPanel ? 0 : panel_bytes;
     std::memset(c, 0, sizeof(c));
     for (size_t step = 0; step < steps; step += kStreamSteps) {
       const size_t count = std::min(kStreamSteps, steps - step);
@@ -226,7 +228,7 @@ HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t pane
       for (size_t i = 0; i < kPair; i += 2 * slice) {
         const size_t j = i + slice;
         StreamRow<F>({panels.Of(i) + offset, i % kPanel, panels.Of(j) + offset, j % kPanel, 0}, x,
-                     count * kBlock / F::kValues, c + i, slice);
+                     count * kBlock / F::kValues, next, c + i, slice);
       }
     }
     StorePair(task, panel, panel_end, 0, 1, c);

@@ -21,6 +21,8 @@
 #define HOB_KERNELS_TILE_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include "kernels/dequantize-inl.h"
 #include "kernels/math-inl.h"
 
@@ -254,16 +256,30 @@ HWY_INLINE VI32 DotQuads(VI32 acc, const uint8_t* block, size_t step, size_t lan
   }
 }
 
+// How far ahead of a row's streams their lines are asked for: beyond what the hardware looks ahead,
+// and across the pages at which it stops.
+inline constexpr size_t kStreamAhead = 2048;
+
 // One row against all of k, streamed from the packed panels: the accumulators stay in registers.
-// x: of step 0; the next step's codes are 32 further, its other parts x_gap.
+// x: of step 0; the next step's codes are 32 further, its other parts one further for each
+// sub-block. next: from where a panel ends to where the caller will go on, beside it.
 template <class F>
-HWY_NOINLINE void StreamRow(TwoSlices w, StepActs x, size_t blocks, float* HWY_RESTRICT c,
-                            size_t c_gap) {
+HWY_NOINLINE void StreamRow(TwoSlices w, StepActs x, size_t blocks, size_t next,
+                            float* HWY_RESTRICT c, size_t c_gap) {
   const DF32 df;
   constexpr size_t kQuads = F::kSub / 4;
-  VF32 a0 = hn::Zero(df), a1 = hn::Zero(df);
+  VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_gap);
+  constexpr size_t kBlocksAhead = kStreamAhead / kPanelBlockBytes<F> + 1;
+  constexpr size_t kSteps = F::kValues / kBlock, kStepBytes = kPanelBlockBytes<F> / kSteps;
+  const bool two_streams = w.block0 != w.block1;
   for (size_t b = 0; b < blocks; ++b) {
-    for (size_t step = 0; step < F::kValues / kBlock; ++step) {
+    const size_t ahead =
+        kBlocksAhead * kPanelBlockBytes<F> + (b + kBlocksAhead < blocks ? 0 : next);
+    for (size_t step = 0; step < kSteps; ++step) {
+      for (size_t at = step * kStepBytes; at < (step + 1) * kStepBytes; at += 64) {
+        hwy::Prefetch(w.block0 + ahead + at);
+        if (two_streams) hwy::Prefetch(w.block1 + ahead + at);
+      }
       for (size_t s = 0; s < kSubsPerStep<F>; ++s) {
         const size_t sub = step * kSubsPerStep<F> + s;
         VI32 i0 = StartOf<F>(x, s, 0), i1 = i0;
