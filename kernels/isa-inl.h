@@ -105,7 +105,7 @@ HWY_INLINE VI32 ExtraDot(VI32 acc, VCode levels, VI8 acts) {
 inline constexpr bool kHasExtraDot = true;
 
 HWY_INLINE VI32 ExtraDot(VI32 acc, VCode levels, VI8 acts) {
-  __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+  __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
           : "+w"(acc.raw)
           : "w"(levels.raw), "w"(acts.raw));
   return acc;
@@ -221,10 +221,14 @@ HWY_INLINE VI32 Dot4(VI32 acc, VCode levels, VI8 acts) {
 // NEON's dot takes one quad of a register for all lanes: one load of 16 activations serves four.
 template <class F, int kQuad>
 HWY_INLINE VI32 DotLane(VI32 acc, VI8 levels, const int8_t* q) {
-  __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.4b[%3]"
+#if HWY_TARGET == HWY_NEON_BF16
+  return VI32(vdotq_laneq_s32(acc.raw, levels.raw, vld1q_s8(q), kQuad));
+#else
+  __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.4b[%3]"
           : "+w"(acc.raw)
           : "w"(levels.raw), "w"(vld1q_s8(q)), "i"(kQuad));
   return acc;
+#endif
 }
 
 // Without a dot, products are added in 16 bits as long as they surely fit, at most
