@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 
@@ -76,9 +75,7 @@ hob_status CheckProduct(size_t a, size_t b, const char* what) {
 
 hob_status CheckTarget() {
   if (ActiveTarget() >= 0) return HOB_OK;
-  const char* name = std::getenv("HOB_TARGET");
-  return SetError(HOB_ERROR_TARGET, "HOB_TARGET is '%s', expected one of this build's targets: %s",
-                  name == nullptr ? "" : name, KnownTargetNames());
+  return SetError(HOB_ERROR_TARGET, "%s", BadTargetMessage());
 }
 
 hob_status CheckFormat(hob_format id, const Format** format) {

@@ -152,4 +152,13 @@ const char* KnownTargetNames() {
   return names.c_str();
 }
 
+const char* BadTargetMessage() {
+  static const std::string message = [] {
+    const char* value = std::getenv("HOB_TARGET");
+    return std::string("HOB_TARGET is '") + (value == nullptr ? "" : value) +
+           "', expected one of this build's targets: " + KnownTargetNames();
+  }();
+  return message.c_str();
+}
+
 }  // namespace hob

@@ -37,6 +37,9 @@ bool CapTarget(const char* name);
 // The names that CapTarget knows in this build, for messages: "avx3_dl avx3 avx2 scalar".
 const char* KnownTargetNames();
 
+// What to say when ActiveTarget() is -1: HOB_TARGET's value and what it may be. Static storage.
+const char* BadTargetMessage();
+
 // Table of one family for one target. Specialized in each pass over the family's .cc file.
 template <class Family, Target kTarget>
 const Family& KernelsOn();

@@ -13,10 +13,7 @@ namespace hob {
 
 Target RequireTarget() {
   const Target target = ActiveTarget();
-  if (target < 0) {
-    throw Error(HOB_ERROR_TARGET,
-                std::string("HOB_TARGET names no target; expected one of ") + KnownTargetNames());
-  }
+  if (target < 0) throw Error(HOB_ERROR_TARGET, BadTargetMessage());
   return target;
 }
 

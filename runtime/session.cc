@@ -94,11 +94,7 @@ void Session::CheckTokens(std::span<const int32_t> tokens) const {
 
 void Session::Eval(std::span<const int32_t> tokens, float* logits) {
   CheckTokens(tokens);
-  if (ActiveTarget() == -1) {
-    throw Error(
-        HOB_ERROR_TARGET,
-        std::string("HOB_TARGET names no known instruction set; known: ") + KnownTargetNames());
-  }
+  if (ActiveTarget() < 0) throw Error(HOB_ERROR_TARGET, BadTargetMessage());
   const size_t vocabulary = logits_.size();
   for (size_t done = 0; done < tokens.size();) {
     const size_t rows = std::min(limits_.batch, tokens.size() - done);
