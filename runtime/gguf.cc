@@ -177,6 +177,7 @@ std::string TypeText(const GgufValue& value) {
 const char* GgufTypeName(GgufType type) { return kTypes[static_cast<uint32_t>(type)].name; }
 
 std::string TensorTypeName(uint32_t type) {
+  if (const Format* format = FindFormat(static_cast<hob_format>(type))) return format->name;
   if (type < std::size(kTensorTypes) && kTensorTypes[type] != nullptr) return kTensorTypes[type];
   return "type " + std::to_string(type);
 }

@@ -285,7 +285,7 @@ std::vector<Place> FindPlaces(const MixModel& model, std::span<const MixTensor> 
         order.emplace_back(LayerOf(tensors[i].name).value_or(0), i);
       }
     }
-    std::ranges::stable_sort(order, {}, &std::pair<uint32_t, size_t>::first);
+    std::sort(order.begin(), order.end());
     for (size_t rank = 0; rank < order.size(); ++rank) {
       const auto [layer, i] = order[rank];
       const bool by_layer = role == Role::kDown && model.experts > 1;  // a layer may have several
