@@ -60,11 +60,12 @@ constexpr const char* kTensorTypes[] = {
 // The formats that hob computes with.
 struct Format {
   uint32_t id;
+  const char* name;
   uint64_t block_values;
   uint64_t block_bytes;
 };
 constexpr Format kFormats[] = {
-#define HOB_FORMAT(ENUM, name, id, values, bytes) {id, values, bytes},
+#define HOB_FORMAT(ENUM, name, id, values, bytes) {id, #name, values, bytes},
 #include "hob/formats.def"
 #undef HOB_FORMAT
 };
@@ -177,7 +178,7 @@ std::string TypeText(const GgufValue& value) {
 const char* GgufTypeName(GgufType type) { return kTypes[static_cast<uint32_t>(type)].name; }
 
 std::string TensorTypeName(uint32_t type) {
-  if (const Format* format = FindFormat(static_cast<hob_format>(type))) return format->name;
+  if (const Format* format = FindFormat(type)) return format->name;
   if (type < std::size(kTensorTypes) && kTensorTypes[type] != nullptr) return kTensorTypes[type];
   return "type " + std::to_string(type);
 }
