@@ -319,8 +319,12 @@ TEST(QuantizeFile, EveryFormatAndMixThatIsThere) {
   const std::string again = dir.File("again.gguf");
   Synthesize("tiny", "f32", in, {.seed = 3});
   std::vector<std::string> goals;
-  for (const Format* format : Formats()) goals.emplace_back(format->name);
-  for (const Mix& mix : Mixes()) goals.emplace_back(mix.name);
+  if (std::getenv("HOB_TEST_QUICK") != nullptr) {
+    goals = {"f16", "q4_0", "q4_k_m"};  // encoding all of them takes minutes under an emulator
+  } else {
+    for (const Format* format : Formats()) goals.emplace_back(format->name);
+    for (const Mix& mix : Mixes()) goals.emplace_back(mix.name);
+  }
   for (const std::string& goal : goals) {
     SCOPED_TRACE(goal);
     Told told;
