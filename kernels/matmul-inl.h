@@ -100,12 +100,15 @@ struct RowTerms {
   alignas(64) int16_t words[kRowTile * kBlock];
 };
 
-// The even codes of a row's 32, then the odd ones, as 16 bits.
+// The even codes of a row's 32, then the odd ones, as 16 bits. At most 32 bytes at a time: beside
+// them lies the next row, and behind the last one nothing.
 HWY_INLINE void WidenCodes(const int8_t* q, int16_t* words) {
-  for (size_t i = 0; i < kBlock; i += hn::Lanes(DI8())) {
-    const VI8 v = hn::LoadU(DI8(), q + i);
-    hn::StoreU(EvenActs(v), DI16(), words + i / 2);
-    hn::StoreU(OddActs(v), DI16(), words + kBlock / 2 + i / 2);
+  const hn::CappedTag<int8_t, kBlock> d8;
+  const hn::Repartition<int16_t, decltype(d8)> d16;
+  for (size_t i = 0; i < kBlock; i += hn::Lanes(d8)) {
+    const auto pairs = hn::BitCast(d16, hn::LoadU(d8, q + i));
+    hn::StoreU(hn::ShiftRight<8>(hn::ShiftLeft<8>(pairs)), d16, words + i / 2);
+    hn::StoreU(hn::ShiftRight<8>(pairs), d16, words + kBlock / 2 + i / 2);
   }
 }
 
