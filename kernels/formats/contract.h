@@ -94,41 +94,37 @@ struct PlaneCodes {
   static constexpr size_t kVector = 4 * kPanel;
   static constexpr size_t CodeBytes(size_t values) { return values / kBlock * kVector * kBits; }
 
-  // Stores all codes of one output. codes: of one panel block, zeroed; code: (values). Four codes
-  // of k are a quad, and a word here, of which every byte is shifted and masked at once.
-  static void SetCodes(uint8_t* codes, size_t lane, const uint8_t* code, size_t values) {
-    for (size_t step = 0; step < values; step += kBlock, code += kBlock) {
-      uint32_t quad[8];
-      std::memcpy(quad, code, sizeof(quad));
-      uint8_t* plane = codes + CodeBytes(step) + 4 * lane;
-      int low_bits = 0;
-      for (int bits = kWidest; bits > 0; bits /= 2) {
-        if ((kBits & bits) == 0) continue;
-        const auto b = static_cast<size_t>(bits);
-        const uint32_t mask = 0x01010101u * ((1u << bits) - 1);
-        for (size_t v = 0; v < b; ++v, plane += kVector) {
-          uint32_t word = 0;
-          for (size_t q = v; q < 8; q += b) word |= (quad[q] >> low_bits & mask) << (q / b * b);
-          std::memcpy(plane, &word, sizeof(word));
-        }
-        low_bits += bits;
-      }
-    }
+  // codes: of one panel block; i: the index of the code in the block. The panel was zeroed.
+  static void SetCode(uint8_t* codes, size_t lane, size_t i, uint8_t code) {
+    ForEachPlane(lane, i, [&](size_t byte, int up, int low_bits, int bits) {
+      codes[byte] =
+          static_cast<uint8_t>(codes[byte] | (code >> low_bits & ((1 << bits) - 1)) << up);
+    });
   }
 
-  // i: the index of the code in the block.
   static uint8_t GetCode(const uint8_t* codes, size_t lane, size_t i) {
+    int code = 0;
+    ForEachPlane(lane, i, [&](size_t byte, int up, int low_bits, int bits) {
+      code |= (codes[byte] >> up & ((1 << bits) - 1)) << low_bits;
+    });
+    return static_cast<uint8_t>(code);
+  }
+
+ private:
+  // Calls f(byte, bits up in it, bits below in the code, bits) for each plane of code i.
+  template <class Function>
+  static void ForEachPlane(size_t lane, size_t i, Function f) {
     const size_t quad = i % kBlock / 4;
-    const uint8_t* plane = codes + CodeBytes(i / kBlock * kBlock) + 4 * lane + i % 4;
-    int code = 0, low_bits = 0;
+    size_t plane = CodeBytes(i / kBlock * kBlock);
+    int low_bits = 0;
     for (int bits = kWidest; bits > 0; bits /= 2) {
       if ((kBits & bits) == 0) continue;
       const auto b = static_cast<size_t>(bits);
-      code |= (plane[quad % b * kVector] >> (quad / b * b) & ((1 << bits) - 1)) << low_bits;
+      f(plane + quad % b * kVector + 4 * lane + i % 4, static_cast<int>(quad / b * b), low_bits,
+        bits);
       plane += b * kVector;
       low_bits += bits;
     }
-    return static_cast<uint8_t>(code);
   }
 };
 
@@ -224,7 +220,9 @@ struct BlockFormat {
         uint8_t code[F::kValues];
         F::PackScales(block, lane, panel);
         F::Codes(block, code);
-        F::SetCodes(panel + F::kHeaderBytes, lane, code, F::kValues);
+        for (size_t i = 0; i < F::kValues; ++i) {
+          F::SetCode(panel + F::kHeaderBytes, lane, i, code[i]);
+        }
       }
     }
   }

@@ -57,11 +57,9 @@ struct TQ1_0 {
 
   static constexpr size_t CodeBytes(size_t values) { return values / kValues * 13 * 4 * kPanel; }
 
-  static void SetCodes(uint8_t* codes, size_t lane, const uint8_t* code, size_t values) {
-    for (size_t i = 0; i < values; ++i) {
-      const Place place = InPanel(i / 32, i % 32 / 4);
-      AddDigit(codes + place.byte * 4 * kPanel + 4 * lane + i % 4, place.digit, code[i]);
-    }
+  static void SetCode(uint8_t* codes, size_t lane, size_t i, uint8_t code) {
+    const Place place = InPanel(i / 32, i % 32 / 4);
+    AddDigit(codes + place.byte * 4 * kPanel + 4 * lane + i % 4, place.digit, code);
   }
 
   static uint8_t GetCode(const uint8_t* codes, size_t lane, size_t i) {
