@@ -52,6 +52,7 @@ HWY_INLINE size_t OutputsPerVector() { return hn::Lanes(DF32()); }
 
 #if HWY_ARCH_X86
 using VCode = VU8;
+inline constexpr bool kUnsignedDot = true;
 
 template <class F>
 inline constexpr int kZeroPoint = F::kZero;
@@ -62,6 +63,7 @@ HWY_INLINE VCode ToCodes(VU8 levels) {
 }
 #else
 using VCode = VI8;
+inline constexpr bool kUnsignedDot = false;
 
 template <class F>
 inline constexpr int kZeroPoint = F::kMaxLevel > 127 ? F::kZero - 128 : F::kZero;

@@ -158,6 +158,19 @@ HWY_INLINE void PrefetchOutputs(const MatmulTask& task, size_t n, size_t row, si
   }
 }
 
+// Asks for the weights that the first tile of rows will want kStreamAhead later; the tiles after it
+// find them in a cache. A panel's end is followed by the other of the pair, and then by the next.
+template <class F>
+HWY_INLINE void PrefetchStep(const PanelPair& panels, size_t panel_bytes, size_t step) {
+  constexpr size_t kStepBytes = kPanelBlockBytes<F> / (F::kValues / kBlock);
+  size_t begin = step * kStepBytes + kStreamAhead;
+  if (begin >= panel_bytes && panels.first != panels.second) begin += panel_bytes;
+  for (size_t at = begin; at < begin + kStepBytes; at += 64) {
+    hwy::Prefetch(panels.first + at);
+    hwy::Prefetch(panels.second + at);
+  }
+}
+
 // c (rows, 32) = rows [row, row + rows) against the pair of panels that begins at output n.
 template <class F>
 HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const PanelPair& panels,
@@ -168,6 +181,7 @@ HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const Pane
   const size_t steps = task.k / kBlock;
   for (size_t step = 0; step < steps; ++step) {
     PrefetchOutputs(task, n, row, rows, step, steps);
+    if (row == 0) PrefetchStep<F>(panels, BlockFormat<F>::PanelBytes(task.k), step);
     const StepActs x = ActsOf<F>(acts, task.m, step, row, rows, &terms);
     const size_t block = step * kBlock / F::kValues * kPanelBlockBytes<F>;
     for (size_t i = 0; i < kPair; i += 2 * slice) {
@@ -265,19 +279,20 @@ constexpr SimdKernels<F> BlockKernels() {
 //
 // How a format of values goes into the tile: E is the element of its panels, and Tile the element
 // of the tile. Where they differ, a group of k is kSteps steps of the tile, and weights are
-// expanded to f32 in L1 once for all rows of a tile, activations where they are pairs, too.
+// expanded to f32 in L1 once for all rows of a tile, but not for kFewRows or less: then E does it
+// in registers.
 
 struct ValuesF32 {
   using E = ElementF32;
   using Tile = ElementF32;
-  static constexpr size_t kSteps = 1;
+  static constexpr size_t kSteps = 1, kFewRows = 0;
   static constexpr bool kExpands = false;
 };
 
 struct ValuesF16 {
   using E = ElementF16;
   using Tile = ElementF32;
-  static constexpr size_t kSteps = 1;
+  static constexpr size_t kSteps = 1, kFewRows = kMostRows;
   static constexpr bool kExpands = true;
 
   // One slice of a group to kSteps slices, a pair of panels apart.
@@ -287,7 +302,7 @@ struct ValuesF16 {
 struct ValuesBF16 {
   using E = ElementBF16;
   using Tile = std::conditional_t<kHasBF16Dot, ElementBF16, ElementBF16Half>;
-  static constexpr size_t kSteps = kHasBF16Dot ? 1 : 2;
+  static constexpr size_t kSteps = kHasBF16Dot ? 1 : 2, kFewRows = 0;
   static constexpr bool kExpands = !kHasBF16Dot;
 
   static HWY_INLINE void Expand(const E::W* w, float* out) {
@@ -297,63 +312,85 @@ struct ValuesBF16 {
   }
 };
 
-// Steps of k that a tile goes through at once: with 32 outputs 16 KB of L1.
-inline constexpr size_t kValueSteps = 128;
+// Steps of k that a tile goes through at once, and its rows: 8 KB of weights, 16 KB of activations
+// and 8 KB of outputs stay in L1.
+inline constexpr size_t kValueSteps = 64, kValueRows = 64;
 
-// Rows of a tile of values: expanded, they are 32 KB.
-inline constexpr size_t kValueRows = 64;
+// Pairs of panels that take turns at the same rows and steps. With one, every activation would be
+// loaded for 32 outputs at a time: 4 bytes a cycle, which is as much as a core gets from L3, where
+// the activations of 512 long rows are.
+inline constexpr size_t kValuePairs = 4;
 
 struct ValueBuffers {
-  alignas(64) float c[kValueRows * kPair];
+  alignas(64) float c[kValuePairs][kValueRows * kPair];
   alignas(64) float weights[kValueSteps * kPair];
   alignas(64) float acts[kValueRows * kValueSteps];
 };
 
-// Pairs of activations as the halves' tile takes them: the high half of each, then the low one.
-HWY_INLINE void ExpandActs(const uint32_t* x, size_t stride, size_t rows, size_t groups,
-                           float* out) {
-  for (size_t r = 0; r < rows; ++r, x += stride, out += kValueSteps) {
-    for (size_t g = 0; g < groups; ++g) {
-      out[2 * g] = std::bit_cast<float>(x[g] & 0xFFFF0000u);
-      out[2 * g + 1] = std::bit_cast<float>(x[g] << 16);
+// acts (rows, kValueSteps): `groups` groups of x, one behind the other, so that rows a power of two
+// apart do not fall into one set of the cache. Where the tile takes halves of pairs, the high half
+// comes first.
+template <class V>
+HWY_INLINE void CollectActs(const typename V::E::X* x, size_t stride, size_t rows, size_t groups,
+                            float* acts) {
+  for (size_t r = 0; r < rows; ++r, x += stride, acts += kValueSteps) {
+    if constexpr (V::kSteps == 1) {
+      std::memcpy(acts, x, groups * sizeof(*x));
+    } else {
+      for (size_t g = 0; g < groups; ++g) {
+        acts[2 * g] = std::bit_cast<float>(x[g] & 0xFFFF0000u);
+        acts[2 * g + 1] = std::bit_cast<float>(x[g] << 16);
+      }
     }
   }
 }
 
-// b.c (rows, 32) += x (rows, groups) against groups [first, first + groups) of a pair of panels.
+// A pair of panels and what comes next of it.
+struct ValuePair {
+  PanelPair panels;
+  size_t first, groups;  // of k
+  size_t next;           // bytes from there to what this pair's turn will be at then
+};
+
+// Asks for what comes next, which nobody has read yet.
+template <class W>
+HWY_INLINE void PrefetchWeights(const ValuePair& p) {
+  const size_t begin = p.first * kPanel * sizeof(W) + p.next;
+  for (size_t at = begin; at < begin + p.groups * kPanel * sizeof(W); at += 64) {
+    hwy::Prefetch(p.panels.first + at);
+    hwy::Prefetch(p.panels.second + at);
+  }
+}
+
+// c (rows, 32) += b.acts (rows, groups) against the groups of a pair of panels.
 template <class V>
-HWY_INLINE void ValueTile(const PanelPair& panels, size_t first, size_t groups,
-                          const typename V::E::X* x, size_t x_stride, size_t rows,
-                          ValueBuffers& b) {
+HWY_INLINE void ValueTile(const ValuePair& p, size_t rows, ValueBuffers& b, float* c) {
   using T = typename V::Tile;
   using W = typename V::E::W;
   const size_t slice = OutputsPerVector();
   const auto at = [&](size_t i) {
-    return reinterpret_cast<const W*>(panels.Of(i)) + first * kPanel + i % kPanel;
+    return reinterpret_cast<const W*>(p.panels.Of(i)) + p.first * kPanel + i % kPanel;
   };
   if constexpr (V::kExpands) {
-    for (size_t i = 0; i < kPair; i += slice) {
-      const W* w = at(i);
-      for (size_t g = 0; g < groups; ++g) {
-        V::Expand(w + g * kPanel, b.weights + g * V::kSteps * kPair + i);
+    if (rows > V::kFewRows) {
+      for (size_t i = 0; i < kPair; i += slice) {
+        const W* w = at(i);
+        for (size_t g = 0; g < p.groups; ++g) {
+          V::Expand(w + g * kPanel, b.weights + g * V::kSteps * kPair + i);
+        }
       }
+      for (size_t i = 0; i < kPair; i += 2 * slice) {
+        TileRows<T>(b.weights + i, b.weights + i + slice, kPair, b.acts, kValueSteps,
+                    p.groups * V::kSteps, rows, c + i, kPair, slice);
+      }
+      return;
     }
   }
-  const typename T::X* tile_x;
-  if constexpr (std::is_same_v<typename T::X, typename V::E::X>) {
-    tile_x = x + first;
-  } else {
-    ExpandActs(x + first, x_stride, rows, groups, b.acts);
-    tile_x = b.acts;
-    x_stride = kValueSteps;
-  }
-  for (size_t i = 0; i < kPair; i += 2 * slice) {
-    if constexpr (V::kExpands) {
-      TileRows<T>(b.weights + i, b.weights + i + slice, kPair, tile_x, x_stride, groups * V::kSteps,
-                  rows, b.c + i, kPair, slice);
-    } else {
-      TileRows<T>(at(i), at(i + slice), kPanel, tile_x, x_stride, groups, rows, b.c + i, kPair,
-                  slice);
+  if constexpr (!V::kExpands || V::kFewRows > 0) {
+    const auto* acts = reinterpret_cast<const typename V::E::X*>(b.acts);
+    for (size_t i = 0; i < kPair; i += 2 * slice) {
+      TileRows<typename V::E>(at(i), at(i + slice), kPanel, acts, kValueSteps, p.groups, rows,
+                              c + i, kPair, slice);
     }
   }
 }
@@ -373,7 +410,7 @@ HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t pane
       const size_t p = std::min(panel + i * slice / kPanel, panel_end - 1);
       w[i] = reinterpret_cast<const W*>(task.packed + p * panel_bytes) + i * slice % kPanel;
     }
-    StreamValues<E>(w, kPanel, x, ValueFormat<F>::Groups(task.k), c);
+    StreamValues<E>(w, x, ValueFormat<F>::Groups(task.k), (panels - 1) * panel_bytes, c);
     for (size_t i = 0; i < panels && panel + i < panel_end; i += 2) {
       StorePair(task, panel + i, panel_end, 0, 1, c + i * kPanel);
     }
@@ -383,23 +420,35 @@ HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t pane
 template <class F, class V>
 void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   using X = typename V::E::X;
-  static_assert(sizeof(typename V::E::W) == sizeof(typename F::Lane));
+  using W = typename V::E::W;
+  static_assert(sizeof(W) == sizeof(typename F::Lane));
   if (task.m == 1) return ValueRow<F, typename V::E>(task, panel_begin, panel_end);
   const size_t groups = ValueFormat<F>::Groups(task.k);
   const size_t panel_bytes = ValueFormat<F>::PanelBytes(task.k);
   const size_t x_stride = F::kAct == ActKind::kF32 ? task.act_stride : groups;
   constexpr size_t kGroups = kValueSteps / V::kSteps;
   ValueBuffers b;
-  for (size_t panel = panel_begin; panel < panel_end; panel += 2) {
-    const PanelPair panels = PairAt(task, panel_bytes, panel, panel_end);
+  for (size_t panel = panel_begin; panel < panel_end; panel += 2 * kValuePairs) {
+    const size_t pairs = std::min(kValuePairs, (panel_end - panel + 1) / 2);
     for (size_t row = 0; row < task.m; row += kValueRows) {
       const size_t rows = std::min(kValueRows, task.m - row);
       const X* x = static_cast<const X*>(ActivationRow(F::kAct, task, row));
-      std::memset(b.c, 0, rows * kPair * sizeof(float));
+      for (size_t i = 0; i < pairs; ++i) std::memset(b.c[i], 0, rows * kPair * sizeof(float));
       for (size_t g = 0; g < groups; g += kGroups) {
-        ValueTile<V>(panels, g, std::min(kGroups, groups - g), x, x_stride, rows, b);
+        const size_t count = std::min(kGroups, groups - g);
+        const size_t next = g + count < groups
+                                ? count * kPanel * sizeof(W)
+                                : 2 * kValuePairs * panel_bytes - g * kPanel * sizeof(W);
+        CollectActs<V>(x + g, x_stride, rows, count, b.acts);
+        for (size_t i = 0; i < pairs; ++i) {
+          const ValuePair p = {PairAt(task, panel_bytes, panel + 2 * i, panel_end), g, count, next};
+          if (row == 0) PrefetchWeights<W>(p);
+          ValueTile<V>(p, rows, b, b.c[i]);
+        }
       }
-      StorePair(task, panel, panel_end, row, rows, b.c);
+      for (size_t i = 0; i < pairs; ++i) {
+        StorePair(task, panel + 2 * i, panel_end, row, rows, b.c[i]);
+      }
     }
   }
 }

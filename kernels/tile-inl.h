@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/rows.h"  // kBlock
 
@@ -75,11 +76,13 @@ struct ElementBF16Half : ElementF32 {
   static HWY_INLINE VF32 Step(VF32 acc, VF32 w, VF32 x) { return BF16Step(acc, w, x); }
 };
 
-// c[r][2 slices] += sum over g of w[g][2 slices] * x[r][g], for kRows rows r (1, 2, 4 or 6).
+// The most rows of a tile. With 16 registers 6: 12 accumulators, 2 weights and 1 activation, which
+// cover 2 FMA ports x 4 cycles of latency and load 8 vectors for 12 steps; with 32 registers 8.
+inline constexpr size_t kMostRows = kManyRegisters ? 8 : 6;
+
+// c[r][2 slices] += sum over g of w[g][2 slices] * x[r][g], for kRows rows r (1, 2, 4, 6 or 8).
 // w0, w1: the two slices at g = 0, w_stride lanes from one g to the next; x: rows x_stride apart;
 // c: the first slice of row 0, rows c_stride apart; the second slice is c_gap after the first.
-// 6 rows: 12 accumulators, 2 weights and 1 activation fit the 16 registers of AVX2, cover
-// 2 FMA ports x 4 cycles of latency, and load 8 vectors for 12 steps.
 template <class E, size_t kRows>
 HWY_NOINLINE void Tile(const typename E::W* HWY_RESTRICT w0, const typename E::W* HWY_RESTRICT w1,
                        size_t w_stride, const typename E::X* HWY_RESTRICT x, size_t x_stride,
@@ -92,10 +95,13 @@ HWY_NOINLINE void Tile(const typename E::W* HWY_RESTRICT w0, const typename E::W
   float* c3 = c + (kRows > 2 ? 3 * c_stride : 0);
   float* c4 = c + (kRows > 4 ? 4 * c_stride : 0);
   float* c5 = c + (kRows > 4 ? 5 * c_stride : 0);
+  float* c6 = c + (kRows > 6 ? 6 * c_stride : 0);
+  float* c7 = c + (kRows > 6 ? 7 * c_stride : 0);
   const auto at = [&](const float* p) HWY_ATTR { return E::Start(hn::LoadU(df, p)); };
   VF32 a00 = at(c), a01 = at(c + c_gap), a10 = at(c1), a11 = at(c1 + c_gap);
   VF32 a20 = at(c2), a21 = at(c2 + c_gap), a30 = at(c3), a31 = at(c3 + c_gap);
   VF32 a40 = at(c4), a41 = at(c4 + c_gap), a50 = at(c5), a51 = at(c5 + c_gap);
+  VF32 a60 = at(c6), a61 = at(c6 + c_gap), a70 = at(c7), a71 = at(c7 + c_gap);
   for (size_t g = 0; g < groups; ++g, w0 += w_stride, w1 += w_stride, ++x) {
     const auto v0 = E::Load(w0), v1 = E::Load(w1);
     const auto x0 = E::Spread(x[0]);
@@ -116,6 +122,12 @@ HWY_NOINLINE void Tile(const typename E::W* HWY_RESTRICT w0, const typename E::W
       const auto x5 = E::Spread(x[5 * x_stride]);
       a50 = E::Step(a50, v0, x5), a51 = E::Step(a51, v1, x5);
     }
+    if constexpr (kRows > 6) {
+      const auto x6 = E::Spread(x[6 * x_stride]);
+      a60 = E::Step(a60, v0, x6), a61 = E::Step(a61, v1, x6);
+      const auto x7 = E::Spread(x[7 * x_stride]);
+      a70 = E::Step(a70, v0, x7), a71 = E::Step(a71, v1, x7);
+    }
   }
   hn::StoreU(a00, df, c), hn::StoreU(a01, df, c + c_gap);
   if constexpr (kRows > 1) hn::StoreU(a10, df, c1), hn::StoreU(a11, df, c1 + c_gap);
@@ -123,18 +135,21 @@ HWY_NOINLINE void Tile(const typename E::W* HWY_RESTRICT w0, const typename E::W
   if constexpr (kRows > 2) hn::StoreU(a30, df, c3), hn::StoreU(a31, df, c3 + c_gap);
   if constexpr (kRows > 4) hn::StoreU(a40, df, c4), hn::StoreU(a41, df, c4 + c_gap);
   if constexpr (kRows > 4) hn::StoreU(a50, df, c5), hn::StoreU(a51, df, c5 + c_gap);
+  if constexpr (kRows > 6) hn::StoreU(a60, df, c6), hn::StoreU(a61, df, c6 + c_gap);
+  if constexpr (kRows > 6) hn::StoreU(a70, df, c7), hn::StoreU(a71, df, c7 + c_gap);
 }
 
-// `rows` rows, in sixes; what is left in fours (8 = 4 + 4), twos and one.
+// `rows` rows, as many at a time as there can be; what is left in fours, twos and one (with sixes,
+// 8 are 4 + 4).
 template <class E>
 HWY_INLINE void TileRows(const typename E::W* w0, const typename E::W* w1, size_t w_stride,
                          const typename E::X* x, size_t x_stride, size_t groups, size_t rows,
                          float* c, size_t c_stride, size_t c_gap) {
   size_t step = 0;
   for (; rows > 0; rows -= step, x += step * x_stride, c += step * c_stride) {
-    if (rows >= 6 && rows != 8) {
-      step = 6;
-      Tile<E, 6>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
+    if (rows >= kMostRows && (kMostRows == 8 || rows != 8)) {
+      step = kMostRows;
+      Tile<E, kMostRows>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
     } else if (rows >= 4) {
       step = 4;
       Tile<E, 4>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
@@ -148,25 +163,39 @@ HWY_INLINE void TileRows(const typename E::W* w0, const typename E::W* w1, size_
   }
 }
 
-// One row against 8 slices, each a stream of its own: 8 chains cover the latency of the step.
-// w: where each slice begins; c: slices step lanes apart.
+// How far ahead of a row's streams their lines are asked for: beyond what the hardware looks ahead,
+// and across the pages at which it stops.
+inline constexpr size_t kStreamAhead = 2048;
+
+// One row against 8 slices: 8 chains cover the latency of the step. w: where each slice begins, in
+// panels that lie one behind the other; next: bytes from the end of a panel to where the caller
+// will go on, behind the others; c: slices step lanes apart.
 template <class E>
-HWY_NOINLINE void StreamValues(const typename E::W* const* w, size_t w_stride,
-                               const typename E::X* HWY_RESTRICT x, size_t groups,
-                               float* HWY_RESTRICT c) {
+HWY_NOINLINE void StreamValues(const typename E::W* const* w, const typename E::X* HWY_RESTRICT x,
+                               size_t groups, size_t next, float* HWY_RESTRICT c) {
   const DF32 df;
   [[maybe_unused]] const typename E::Scope scope;
+  const size_t step = hn::Lanes(df);
+  constexpr size_t kLine = 64 / (kPanel * sizeof(typename E::W));  // groups in a cache line
+  constexpr size_t kAhead = kStreamAhead / 64 * kLine;
   const auto *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   const auto *w4 = w[4], *w5 = w[5], *w6 = w[6], *w7 = w[7];
   VF32 a0 = hn::Zero(df), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
-  for (size_t g = 0, at = 0; g < groups; ++g, at += w_stride) {
+  for (size_t g = 0; g < groups; ++g) {
+    const size_t at = g * kPanel;
+    if (g % kLine == 0) {
+      const size_t ahead =
+          (g + kAhead) * kPanel * sizeof(typename E::W) + (g + kAhead < groups ? 0 : next);
+      for (size_t i = 0; i < 8; i += kPanel / step) {
+        hwy::Prefetch(reinterpret_cast<const uint8_t*>(w[i]) + ahead);
+      }
+    }
     const auto s = E::Spread(x[g]);
     a0 = E::Step(a0, E::Load(w0 + at), s), a1 = E::Step(a1, E::Load(w1 + at), s);
     a2 = E::Step(a2, E::Load(w2 + at), s), a3 = E::Step(a3, E::Load(w3 + at), s);
     a4 = E::Step(a4, E::Load(w4 + at), s), a5 = E::Step(a5, E::Load(w5 + at), s);
     a6 = E::Step(a6, E::Load(w6 + at), s), a7 = E::Step(a7, E::Load(w7 + at), s);
   }
-  const size_t step = hn::Lanes(df);
   hn::StoreU(a0, df, c), hn::StoreU(a1, df, c + step);
   hn::StoreU(a2, df, c + 2 * step), hn::StoreU(a3, df, c + 3 * step);
   hn::StoreU(a4, df, c + 4 * step), hn::StoreU(a5, df, c + 5 * step);
@@ -256,9 +285,42 @@ HWY_INLINE VI32 DotQuads(VI32 acc, const uint8_t* block, size_t step, size_t lan
   }
 }
 
-// How far ahead of a row's streams their lines are asked for: beyond what the hardware looks ahead,
-// and across the pages at which it stops.
-inline constexpr size_t kStreamAhead = 2048;
+// Where levels are plain 4-bit codes and the dot takes them unsigned, the upper half of a byte need
+// not be shifted down: its products are 16 times too large, which one shift of their sum mends, at
+// most 16 * 16 * 15 * 127 < 2^19.
+template <class F>
+constexpr bool HasNibbleDot() {
+  return kUnsignedDot && kDots<F> && std::is_base_of_v<PlaneCodes<4>, F> && F::kMaxLevel == 15 &&
+         F::kSub == kBlock;
+}
+
+template <class F>
+HWY_INLINE VI32 NibbleDot(VI32 acc, const uint8_t* codes, const int8_t* q) {
+  const VU8 low = hn::Set(DU8(), uint8_t{0x0F}), high = hn::Set(DU8(), uint8_t{0xF0});
+  const VU8 v0 = hn::LoadU(DU8(), codes), v1 = hn::LoadU(DU8(), codes + 64);
+  const VU8 v2 = hn::LoadU(DU8(), codes + 128), v3 = hn::LoadU(DU8(), codes + 192);
+  VI32 high_sum = hn::Zero(DI32());
+  const auto add = [&](VU8 v, size_t quad) HWY_ATTR {
+    acc = Dot4<F>(acc, ToCodes<F>(hn::And(v, low)), SpreadQuad(q + 4 * quad));
+    high_sum = Dot4<F>(high_sum, ToCodes<F>(hn::And(v, high)), SpreadQuad(q + 16 + 4 * quad));
+  };
+  add(v0, 0), add(v1, 1), add(v2, 2), add(v3, 3);
+  return hn::Add(acc, hn::ShiftRight<4>(high_sum));
+}
+
+// acc + the products of sub-block `s` of a step.
+template <class F>
+HWY_INLINE VI32 DotSub(VI32 acc, const uint8_t* block, size_t step, size_t lane, size_t s,
+                       const int8_t* q) {
+  constexpr size_t kQuads = F::kSub / 4;
+  if constexpr (HasNibbleDot<F>()) {
+    return NibbleDot<F>(acc, block + F::kHeaderBytes + step * 4 * 64 + 4 * lane, q);
+  } else if (s == 0) {
+    return DotQuads<F, 0, kQuads>(acc, block, step, lane, q);
+  } else {
+    return DotQuads<F, 8 - kQuads, 8>(acc, block, step, lane, q);
+  }
+}
 
 // One row against all of k, streamed from the packed panels: the accumulators stay in registers.
 // x: of step 0; the next step's codes are 32 further, its other parts one further for each
@@ -267,7 +329,6 @@ template <class F>
 HWY_NOINLINE void StreamRow(TwoSlices w, StepActs x, size_t blocks, size_t next,
                             float* HWY_RESTRICT c, size_t c_gap) {
   const DF32 df;
-  constexpr size_t kQuads = F::kSub / 4;
   VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_gap);
   constexpr size_t kBlocksAhead = kStreamAhead / kPanelBlockBytes<F> + 1;
   constexpr size_t kSteps = F::kValues / kBlock, kStepBytes = kPanelBlockBytes<F> / kSteps;
@@ -282,14 +343,9 @@ HWY_NOINLINE void StreamRow(TwoSlices w, StepActs x, size_t blocks, size_t next,
       }
       for (size_t s = 0; s < kSubsPerStep<F>; ++s) {
         const size_t sub = step * kSubsPerStep<F> + s;
-        VI32 i0 = StartOf<F>(x, s, 0), i1 = i0;
-        if (s == 0) {
-          i0 = DotQuads<F, 0, kQuads>(i0, w.block0, step, w.lane0, x.q);
-          i1 = DotQuads<F, 0, kQuads>(i1, w.block1, step, w.lane1, x.q);
-        } else {
-          i0 = DotQuads<F, 8 - kQuads, 8>(i0, w.block0, step, w.lane0, x.q);
-          i1 = DotQuads<F, 8 - kQuads, 8>(i1, w.block1, step, w.lane1, x.q);
-        }
+        const VI32 start = StartOf<F>(x, s, 0);
+        const VI32 i0 = DotSub<F>(start, w.block0, step, w.lane0, s, x.q);
+        const VI32 i1 = DotSub<F>(start, w.block1, step, w.lane1, s, x.q);
         a0 = Link<F>(a0, i0, F::Scale(w.block0, sub, w.lane0), MinOf<F>(w.block0, sub, w.lane0), x,
                      s, 0);
         a1 = Link<F>(a1, i1, F::Scale(w.block1, sub, w.lane1), MinOf<F>(w.block1, sub, w.lane1), x,
