@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -45,12 +46,22 @@ inline float ToFiniteFloat(double x) {
   return x == x ? static_cast<float>(std::clamp(x, -kMax, kMax)) : 0.0f;
 }
 
-// The element of largest magnitude, the first of several.
+// Of a and b the one of larger magnitude, a if they are equal; for finite values.
+//
+// Magnitudes are compared as integers because clang 19 gets the comparison of fabs wrong, on every
+// CPU (LLVM's issue 152824). A search starts from 0; once its loop is unrolled, the first step is
+// fabs(b) > 0 ? b : 0. From that condition LLVM's value tracking (fcmpImpliesClass, which looks
+// through the fabs and forgets it) takes b itself to be positive, so the fabs of the result in
+// the next step is dropped, and a negative first element loses against smaller ones.
+inline float LargerMagnitude(float a, float b) {
+  const auto magnitude = [](float x) { return std::bit_cast<uint32_t>(x) & 0x7FFFFFFF; };
+  return magnitude(b) > magnitude(a) ? b : a;
+}
+
+// The element of largest magnitude, the first of several; 0 if there are only zeros.
 inline float Extreme(const float* x, size_t n) {
   float extreme = 0.0f;
-  for (size_t i = 0; i < n; ++i) {
-    if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
-  }
+  for (size_t i = 0; i < n; ++i) extreme = LargerMagnitude(extreme, x[i]);
   return extreme;
 }
 

@@ -50,12 +50,6 @@ constexpr auto MakeNearestCodes() {
 template <class F>
 inline constexpr auto kNearestCodes = MakeNearestCodes<F>();
 
-// clang 19 for Arm computes other values here when it inlines and unrolls than without, and than
-// clang for x86 or GCC do. Encoded bytes must not depend on the compiler.
-#if defined(__clang__) && defined(__aarch64__)
-#pragma clang optimize off
-#endif
-
 // The search. Sub-scales are in [kSubLow, kSubHigh], sub-minima in [0, kSubHigh].
 template <class F, int kSubLow, int kSubHigh>
 class SuperBlockEncoder {
@@ -75,7 +69,7 @@ class SuperBlockEncoder {
     Line top = {};  // the scale of largest magnitude, with its sign, and the largest minimum
     for (size_t sub = 0; sub < kSubs; ++sub) {
       line[sub] = kSigned ? FitScale(x + sub * F::kSub) : FitLine(x + sub * F::kSub);
-      if (std::fabs(line[sub].scale) > std::fabs(top.scale)) top.scale = line[sub].scale;
+      top.scale = LargerMagnitude(top.scale, line[sub].scale);
       top.min = std::max(top.min, line[sub].min);
     }
 
@@ -314,10 +308,6 @@ class SuperBlockEncoder {
     }
   }
 };
-
-#if defined(__clang__) && defined(__aarch64__)
-#pragma clang optimize on
-#endif
 
 }  // namespace hob
 
