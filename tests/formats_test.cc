@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cctype>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <set>
@@ -311,6 +312,30 @@ TEST_P(FormatsTest, EncodingKeepsTheValues) {
     format().encode(y.data(), k, again.data());
     const std::vector<float> z = Decoded(format(), again.data(), k);
     EXPECT_LE(RelativeRms(y.data(), z.data(), k), ExpectedRms(format().name)) << "again";
+  }
+}
+
+// The largest value leads the block or ends it, with either sign, and its sub-block needs by far
+// the largest scale: the search must find it everywhere.
+TEST_P(FormatsTest, EncodingFindsTheLargestValueAnywhere) {
+  Random random(207);
+  const size_t k = 256;
+  for (int round = 0; round < 8; ++round) {
+    std::vector<float> x = Filled(Data::kNormal, random, k);
+    for (size_t i = 0; i < 16; ++i) x[i] *= 8;
+    for (size_t i = 1; i < 16; ++i) x[0] = std::max(std::abs(x[0]), 1.25f * std::abs(x[i]));
+    double error[4];
+    for (size_t i = 0; i < 4; ++i) {  // as it is, mirrored; then both with the signs changed
+      std::vector<uint8_t> blocks(format().row_bytes(k));
+      format().encode(x.data(), k, blocks.data());
+      error[i] = RelativeRms(x.data(), Decoded(format(), blocks.data(), k).data(), k);
+      std::reverse(x.begin(), x.end());
+      if (i == 1) std::transform(x.begin(), x.end(), x.begin(), std::negate<>());
+    }
+    EXPECT_LE(error[0], 1.05 * error[1]) << "round " << round;
+    EXPECT_LE(error[1], 1.05 * error[0]) << "round " << round;
+    EXPECT_LE(error[2], 1.05 * error[3]) << "round " << round << ", negated";
+    EXPECT_LE(error[3], 1.05 * error[2]) << "round " << round << ", negated";
   }
 }
 
