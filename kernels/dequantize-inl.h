@@ -91,6 +91,40 @@ HWY_INLINE VF32 LoadBytes(const uint8_t* p) {
   return hn::ConvertTo(DF32(), hn::PromoteTo(DI32(), hn::LoadU(d8, reinterpret_cast<const T*>(p))));
 }
 
+// Scale and Min of the formats whose scales are those of formats/scales.h.
+
+template <class F>
+struct WithOneScale : F {
+  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t, size_t lane) {
+    return LoadF16(panel + 2 * lane);
+  }
+};
+
+template <class F>
+struct WithOneScaleAndOffset : WithOneScale<F> {
+  static HWY_INLINE VF32 Min(const uint8_t* panel, size_t, size_t lane) {
+    return hn::Neg(LoadF16(panel + 2 * (kPanel + lane)));
+  }
+};
+
+template <class F>
+struct WithSignedScales : F {
+  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t sub, size_t lane) {
+    return hn::Mul(LoadF16(panel + 2 * lane), LoadBytes<int8_t>(F::SubScale(panel, sub, lane)));
+  }
+};
+
+template <class F>
+struct WithSixBitScales : F {
+  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t sub, size_t lane) {
+    return hn::Mul(LoadF16(panel + 2 * lane), LoadBytes<uint8_t>(F::SubScale(panel, sub, lane)));
+  }
+  static HWY_INLINE VF32 Min(const uint8_t* panel, size_t sub, size_t lane) {
+    return hn::Mul(LoadF16(panel + 2 * (kPanel + lane)),
+                   LoadBytes<uint8_t>(F::SubMin(panel, sub, lane)));
+  }
+};
+
 // ---------------------------------------------------------------- file rows
 //
 // Here lanes run along k: decoding has no sums, so nothing depends on the order.
@@ -104,6 +138,52 @@ HWY_INLINE void StoreLevels(DBytes d, hn::Vec<DBytes> v, int zero, int8_t* out) 
   const hn::RebindToSigned<DBytes> di8;
   const auto levels = hn::Sub(v, hn::Set(d, static_cast<uint8_t>(zero)));
   hn::StoreU(hn::BitCast(di8, levels), di8, out);
+}
+
+// The same of codes.
+template <class F>
+HWY_INLINE void StoreLevelsOf(DBytes d, hn::Vec<DBytes> code, int8_t* out) {
+  if constexpr (requires { F::kLevels; }) {
+    code = hn::TableLookupBytes(hn::LoadDup128(d, F::kLevels), code);
+  }
+  StoreLevels(d, code, F::kZero, out);
+}
+
+// The levels of kCount codes that share bytes as CodesApart in formats/codes.h says.
+template <class F, int kBits, size_t kApart, size_t kCount = kApart * 8 / kBits>
+HWY_INLINE void LevelsApart(const uint8_t* bytes, int8_t* out) {
+  const DBytes d;
+  const auto mask = hn::Set(d, static_cast<uint8_t>((1 << kBits) - 1));
+  for (size_t j = 0; j < kCount; j += kApart * 8 / kBits, bytes += kApart) {
+    for (size_t i = 0; i < kApart; i += hn::Lanes(d)) {
+      const auto v = hn::LoadU(d, bytes + i);
+      int8_t* to = out + j + i;
+      StoreLevelsOf<F>(d, hn::And(v, mask), to);
+      if constexpr (kBits == 4) {
+        StoreLevelsOf<F>(d, hn::ShiftRight<4>(v), to + kApart);
+      } else {
+        static_assert(kBits == 2);
+        StoreLevelsOf<F>(d, hn::And(hn::ShiftRight<2>(v), mask), to + kApart);
+        StoreLevelsOf<F>(d, hn::And(hn::ShiftRight<4>(v), mask), to + 2 * kApart);
+        StoreLevelsOf<F>(d, hn::ShiftRight<6>(v), to + 3 * kApart);
+      }
+    }
+  }
+}
+
+// The levels of 32 codes of five bits: 16 bytes `low`, with codes i and i + 16 in byte i, and 4
+// bytes `high`, a BitString. Loading mask bits may read 8 bytes: the block goes on behind `high`.
+template <class F>
+HWY_INLINE void FiveBitLevels(const uint8_t* low, const uint8_t* high, int8_t* out) {
+  const DBytes d;
+  const auto fifteen = hn::Set(d, uint8_t{15}), sixteen = hn::Set(d, uint8_t{16});
+  for (size_t i = 0; i < 16; i += hn::Lanes(d)) {
+    const auto pairs = hn::LoadU(d, low + i);
+    const auto first = hn::IfThenElseZero(hn::LoadMaskBits(d, high + i / 8), sixteen);
+    const auto second = hn::IfThenElseZero(hn::LoadMaskBits(d, high + 2 + i / 8), sixteen);
+    StoreLevelsOf<F>(d, hn::OrAnd(first, pairs, fifteen), out + i);
+    StoreLevelsOf<F>(d, hn::Or(second, hn::ShiftRight<4>(pairs)), out + i + 16);
+  }
 }
 
 // out[i] = scale * levels[i] [- min]; n a multiple of 16.

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/formats/contract.h"
 #include "kernels/matmul.h"
 #include "kernels/reference.h"
 #include "tests/kernel_test_util.h"
@@ -221,6 +222,78 @@ TEST_P(FormatsTest, DequantizeIsTheSameOnEveryTarget) {
 }
 
 // ---------------------------------------------------------------- packing
+
+// The definition of PlaneCodes<bits>, for one code at a time: code i of one output is put into the
+// planes of a panel block's codes, which were zeroed.
+void PutPlaneCode(int bits, size_t lane, size_t i, uint8_t code, uint8_t* codes) {
+  constexpr size_t kVector = 64;
+  const size_t quad = i % 32 / 4;
+  uint8_t* plane = codes + i / 32 * kVector * static_cast<size_t>(bits);
+  int done = 0;
+  for (int b : {8, 4, 2, 1}) {
+    if ((bits & b) == 0) continue;
+    const size_t vectors = static_cast<size_t>(b);
+    const int part = code >> done & ((1 << b) - 1);
+    plane[quad % vectors * kVector + 4 * lane + i % 4] |=
+        static_cast<uint8_t>(part << quad / vectors * vectors);
+    plane += vectors * kVector;
+    done += b;
+  }
+}
+
+template <int kBits>
+void ExpectPlanesAsDefined(Random& random) {
+  SCOPED_TRACE(std::to_string(kBits) + " bits");
+  constexpr size_t kValues = 96;
+  using Planes = PlaneCodes<kBits>;
+  ASSERT_EQ(Planes::CodeBytes(kValues), kPanel * kValues * kBits / 8);
+  std::vector<uint8_t> want(Planes::CodeBytes(kValues)), got(want.size(), 0xA5);
+  uint8_t code[kPanel][kValues];
+  for (size_t lane = 0; lane < kPanel; ++lane) {
+    for (size_t i = 0; i < kValues; ++i) {
+      code[lane][i] = static_cast<uint8_t>(random.Next() & ((1 << kBits) - 1));
+      PutPlaneCode(kBits, lane, i, code[lane][i], want.data());
+    }
+    Planes::SetCodes(code[lane], kValues, lane, got.data());
+  }
+  EXPECT_EQ(got, want);
+  for (size_t lane = 0; lane < kPanel; ++lane) {
+    uint8_t back[kValues];
+    Planes::GetCodes(got.data(), lane, kValues, back);
+    EXPECT_EQ(std::memcmp(back, code[lane], kValues), 0) << "lane " << lane;
+  }
+}
+
+TEST(FormatPanelTest, PlanesAreWhatTheyAreOneCodeAtATime) {
+  Random random(207);
+  for (int repeat = 0; repeat < 8; ++repeat) {
+    ExpectPlanesAsDefined<1>(random);
+    ExpectPlanesAsDefined<2>(random);
+    ExpectPlanesAsDefined<3>(random);
+    ExpectPlanesAsDefined<4>(random);
+    ExpectPlanesAsDefined<5>(random);
+    ExpectPlanesAsDefined<6>(random);
+    ExpectPlanesAsDefined<7>(random);
+    ExpectPlanesAsDefined<8>(random);
+  }
+}
+
+// What was in the memory before does not matter, not even for outputs that are missing.
+TEST_P(FormatsTest, PackingWritesEveryByte) {
+  Random random(208);
+  for (size_t k : test::Depths(format())) {
+    for (size_t lanes : {1, 15, 16}) {
+      SCOPED_TRACE("k " + std::to_string(k) + ", lanes " + std::to_string(lanes));
+      const std::vector<uint8_t> rows =
+          WeightRows(format(), Blocks::kRandomBytes, random, lanes, k);
+      std::vector<uint8_t> zeros(format().panel_bytes(k)), ones(zeros.size(), 0xff);
+      for (std::vector<uint8_t>* panel : {&zeros, &ones}) {
+        format().pack(rows.data(), format().row_bytes(k), lanes, k, panel->data());
+      }
+      EXPECT_EQ(zeros, ones);
+    }
+  }
+}
 
 TEST_P(FormatsTest, UnpackGivesTheDecodedRow) {
   Random random(202);

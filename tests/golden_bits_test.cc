@@ -9,6 +9,7 @@
 #include <bit>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,15 +22,17 @@
 namespace hob {
 namespace {
 
-// FNV-1a (Fowler, Noll, Vo) over the bytes of the values, lowest first.
-uint64_t Digest(const std::vector<float>& values) {
+// FNV-1a (Fowler, Noll, Vo).
+uint64_t Digest(std::span<const uint8_t> bytes) {
   uint64_t hash = 0xcbf29ce484222325;
-  for (float value : values) {
-    for (int shift = 0; shift < 32; shift += 8) {
-      hash = (hash ^ (std::bit_cast<uint32_t>(value) >> shift & 0xFF)) * 0x100000001b3;
-    }
-  }
+  for (uint8_t byte : bytes) hash = (hash ^ byte) * 0x100000001b3;
   return hash;
+}
+
+// Of the bytes of the values, lowest first.
+uint64_t Digest(const std::vector<float>& values) {
+  static_assert(std::endian::native == std::endian::little);
+  return Digest({reinterpret_cast<const uint8_t*>(values.data()), values.size() * sizeof(float)});
 }
 
 // Values of about [-range, range), a linear congruential generator's (Numerical Recipes).
@@ -54,15 +57,28 @@ class Aligned {
   std::vector<uint8_t> storage_;
 };
 
-uint64_t MatmulDigest(const Format& format) {
-  constexpr size_t kM = 9, kN = 37, kK = 256;
-  const std::vector<float> weights = Values(kN * kK, 1, 0.7f), act = Values(kM * kK, 2, 3.0f);
+// A matrix of every format, packed.
+constexpr size_t kN = 37, kK = 256;
+
+Aligned PackedWeights(const Format& format) {
+  const std::vector<float> weights = Values(kN * kK, 1, 0.7f);
   std::vector<uint8_t> rows(kN * format.row_bytes(kK));
   for (size_t n = 0; n < kN; ++n) {
     format.encode(weights.data() + n * kK, kK, rows.data() + n * format.row_bytes(kK));
   }
-  Aligned packed(format.packed_bytes(kN, kK)), prepared(ActivationBytes(format.act, kM, kK));
+  Aligned packed(format.packed_bytes(kN, kK));
   PackRows(format, rows.data(), kN, kK, 0, kN, packed.data());
+  return packed;
+}
+
+uint64_t PackDigest(const Format& format) {
+  return Digest({PackedWeights(format).data(), format.packed_bytes(kN, kK)});
+}
+
+uint64_t MatmulDigest(const Format& format) {
+  constexpr size_t kM = 9;
+  const std::vector<float> act = Values(kM * kK, 2, 3.0f);
+  Aligned packed = PackedWeights(format), prepared(ActivationBytes(format.act, kM, kK));
   PrepareActivations(format.act, act.data(), kK, kM, kK, 0, kM, prepared.data());
   std::vector<float> out(kM * kN);
   const void* x = format.act == ActKind::kF32 ? static_cast<const void*>(act.data())
@@ -128,7 +144,16 @@ constexpr Golden kGolden[] = {
     {"matmul q5_k", 0xeed9ba47f3af2eeb},    {"matmul q6_k", 0xb12461154e65b55c},
     {"matmul iq4_nl", 0xde652a79613efb0d},  {"matmul iq4_xs", 0x22d3a0c1ebe0b1b2},
     {"matmul tq1_0", 0x4dc06b07427e0332},   {"matmul tq2_0", 0x4dc06b07427e0332},
-    {"matmul mxfp4", 0xe6d9c02b82eb9ef7},
+    {"matmul mxfp4", 0xe6d9c02b82eb9ef7},   {"pack f32", 0xc1f2ec1d88200fb2},
+    {"pack f16", 0x2e84b1401454ba84},       {"pack q4_0", 0x60bd086ac490ccbe},
+    {"pack q4_1", 0x835fd5a67a0bfb69},      {"pack q5_0", 0xba3511c5d44b6686},
+    {"pack q5_1", 0x46f26840218f0521},      {"pack q8_0", 0x97bd8c16fcf9a10c},
+    {"pack q2_k", 0xb1fec6d73fb6fd7b},      {"pack q3_k", 0xbad923bb41a4a347},
+    {"pack q4_k", 0x43b36c7d1f147311},      {"pack q5_k", 0xd27b89f078ca150c},
+    {"pack q6_k", 0x395db9bd47664bde},      {"pack iq4_nl", 0xe86f0c33c29910e1},
+    {"pack iq4_xs", 0xd3f7dab19e455f52},    {"pack bf16", 0xf17414e3ad7539d8},
+    {"pack tq1_0", 0x37747a049dcd733e},     {"pack tq2_0", 0x962215e791264de7},
+    {"pack mxfp4", 0xd1bc94737f5af5cc},     {"pack q1_0", 0x9bc0708c00a41814},
 };
 
 // Against the constant; without one (a new format) against the first target's digest.
@@ -149,6 +174,9 @@ TEST(GoldenBits, EveryOpOnEveryTarget) {
     Expect("rows", RowsDigest());
     Expect("attention f32", AttentionDigest(HOB_CACHE_F32));
     Expect("attention bf16", AttentionDigest(HOB_CACHE_BF16));
+    for (const Format* format : Formats()) {
+      Expect(std::string("pack ") + format->name, PackDigest(*format));
+    }
     for (const Format* format : Formats()) {
       Expect(std::string("matmul ") + format->name, MatmulDigest(*format));
     }

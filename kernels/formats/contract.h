@@ -4,19 +4,23 @@
 //      weight[i] = scale[i / kSub] * (Level(code[i]) - kZero) - min[i / kSub]
 //    for i in [0, kValues) of a block:
 //
-//   struct Q4_K : PlaneCodes<4> {                  // how panels hold codes: bits of each
+//   struct Q4_K : PlaneCodes<4>, SixBitScales {    // how panels hold codes, and where scales are
 //     static constexpr size_t kBytes, kValues;     // of a block in the file
 //     static constexpr int kZero, kMaxLevel;       // levels are 0 .. kMaxLevel
 //     static constexpr size_t kSub;                // 32 or 16: values that share a scale
-//     static constexpr bool kHasMin;               // false: min is not there, and never written
-//     static constexpr size_t kHeaderBytes;        // of a panel block, before the codes
 //     static constexpr uint8_t kLevels[16];        // only where Level(code) is not the code itself
-//     static void Encode(const float* x, uint8_t* block);                        // kValues floats
-//     static void Scales(const uint8_t* block, float* scale, float* min);        // kValues / kSub
-//     static void Codes(const uint8_t* block, uint8_t* code);                    // kValues
+//     static void Encode(const float* x, uint8_t* block);      // kValues floats
+//     static void Codes(const uint8_t* block, uint8_t* code);  // kValues
+//   };
+//
+// The first base is PlaneCodes below, or what stands in for it (tq1_0.cc); the second is one of
+// scales.h, or the format itself has
+//
+//     static constexpr bool kHasMin;         // false: min is not there, and never written
+//     static constexpr size_t kHeaderBytes;  // of a panel block, before the codes
+//     static void Scales(const uint8_t* block, float* scale, float* min);  // kValues / kSub
 //     static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel_block);
 //     static void UnpackScales(const uint8_t* panel_block, size_t lane, float* scale, float* min);
-//   };
 //
 //   A format of single values (f32, f16, bf16), packed in groups of kGroup along k:
 //
@@ -83,10 +87,12 @@ void ForEachOutput(const MatmulTask& task, size_t panel_begin, size_t panel_end,
 // ---------------------------------------------------------------- formats of blocks
 
 // Codes of kBits bits in a panel: per 32 of k and 16 outputs, 64 * kBits bytes. The bits are cut
-// into planes of 8, 4, 2 and 1; a plane of b bits is b vectors of 64 bytes, byte 4 * output + i of
-// which holds, for k = 4 * quad + i, the quads that leave the same rest modulo b, quad / b times b
-// bits up. So 4-bit codes have quads 0 to 3 in the low and 4 to 7 in the high halves, and a plane
-// of one bit has quad q in bit q.
+// into planes of 8, 4, 2 and 1, the widest first and from the lowest bits of a code up. A plane of
+// b bits is b vectors of 64 bytes; byte 4 * output + i of vector v has the bits of k = 4 * quad + i
+// for quad = v, v + b, v + 2 b .. < 8, each quad - v bits up. So 4-bit codes have quads 0 to 3 in
+// the low and 4 to 7 in the high halves, and a plane of one bit has quad q in bit q.
+//
+// A quad of one output is a word here, in which every byte is shifted and masked at once.
 template <int kBits>
 struct PlaneCodes {
   static constexpr int kCodeBits = kBits;
@@ -94,38 +100,53 @@ struct PlaneCodes {
   static constexpr size_t kVector = 4 * kPanel;
   static constexpr size_t CodeBytes(size_t values) { return values / kBlock * kVector * kBits; }
 
-  // codes: of one panel block; i: the index of the code in the block. The panel was zeroed.
-  static void SetCode(uint8_t* codes, size_t lane, size_t i, uint8_t code) {
-    ForEachPlane(lane, i, [&](size_t byte, int up, int low_bits, int bits) {
-      codes[byte] =
-          static_cast<uint8_t>(codes[byte] | (code >> low_bits & ((1 << bits) - 1)) << up);
-    });
+  // Stores all codes of one output. codes: of a panel block; code: (values), below 2^kBits.
+  static void SetCodes(const uint8_t* code, size_t values, size_t lane, uint8_t* codes) {
+    for (size_t i = 0; i < values; i += kBlock) {
+      SetPlanes<0>(code + i, codes + CodeBytes(i) + 4 * lane);
+    }
   }
 
-  static uint8_t GetCode(const uint8_t* codes, size_t lane, size_t i) {
-    int code = 0;
-    ForEachPlane(lane, i, [&](size_t byte, int up, int low_bits, int bits) {
-      code |= (codes[byte] >> up & ((1 << bits) - 1)) << low_bits;
-    });
-    return static_cast<uint8_t>(code);
+  static void GetCodes(const uint8_t* codes, size_t lane, size_t values, uint8_t* code) {
+    for (size_t i = 0; i < values; i += kBlock) {
+      GetPlanes<0>(codes + CodeBytes(i) + 4 * lane, code + i);
+    }
+  }
+
+  // The widest plane and those behind it, of one output and 32 of k. They have the bits of the
+  // codes from kLow on; planes: the output's first word.
+  template <int kLow>
+  static void SetPlanes(const uint8_t* code, uint8_t* planes) {
+    for (size_t v = 0; v < kWidest; ++v) {
+      uint32_t word = 0;
+      for (size_t up = 0; up < 8; up += kWidest) {
+        word |= (LoadAs<uint32_t>(code + 4 * (v + up)) >> kLow & kMask) << up;
+      }
+      StoreAs(word, planes + v * kVector);
+    }
+    if constexpr (kBits > kWidest) {
+      Rest::template SetPlanes<kLow + kWidest>(code, planes + kWidest * kVector);
+    }
+  }
+
+  template <int kLow>
+  static void GetPlanes(const uint8_t* planes, uint8_t* code) {
+    for (size_t v = 0; v < kWidest; ++v) {
+      const auto word = LoadAs<uint32_t>(planes + v * kVector);
+      for (size_t up = 0; up < 8; up += kWidest) {
+        uint8_t* quad = code + 4 * (v + up);
+        const uint32_t bits = (word >> up & kMask) << kLow;
+        StoreAs(kLow == 0 ? bits : LoadAs<uint32_t>(quad) | bits, quad);
+      }
+    }
+    if constexpr (kBits > kWidest) {
+      Rest::template GetPlanes<kLow + kWidest>(planes + kWidest * kVector, code);
+    }
   }
 
  private:
-  // Calls f(byte, bits up in it, bits below in the code, bits) for each plane of code i.
-  template <class Function>
-  static void ForEachPlane(size_t lane, size_t i, Function f) {
-    const size_t quad = i % kBlock / 4;
-    size_t plane = CodeBytes(i / kBlock * kBlock);
-    int low_bits = 0;
-    for (int bits = kWidest; bits > 0; bits /= 2) {
-      if ((kBits & bits) == 0) continue;
-      const auto b = static_cast<size_t>(bits);
-      f(plane + quad % b * kVector + 4 * lane + i % 4, static_cast<int>(quad / b * b), low_bits,
-        bits);
-      plane += b * kVector;
-      low_bits += bits;
-    }
-  }
+  using Rest = PlaneCodes<kBits - kWidest>;
+  static constexpr uint32_t kMask = 0x01010101u * ((1u << kWidest) - 1);
 };
 
 // The level of a code.
@@ -151,10 +172,12 @@ struct Weights {
 
   int Level(size_t i) const { return LevelOf<F>(code[i]) - F::kZero; }
 
-  // Rounded once, or twice where there is a minimum.
-  float Value(size_t i) const {
-    const float scaled = scale[i / F::kSub] * static_cast<float>(Level(i));
-    return F::kHasMin ? scaled - min[i / F::kSub] : scaled;
+  // The values, rounded once, or twice where there is a minimum. out: (kValues)
+  void Decode(float* out) const {
+    for (size_t i = 0; i < F::kValues; ++i) {
+      const float scaled = scale[i / F::kSub] * static_cast<float>(Level(i));
+      out[i] = F::kHasMin ? scaled - min[i / F::kSub] : scaled;
+    }
   }
 };
 
@@ -194,9 +217,7 @@ struct BlockFormat {
 
   static void FromPanel(const uint8_t* panel_block, size_t lane, Weights<F>* w) {
     F::UnpackScales(panel_block, lane, w->scale, w->min);
-    for (size_t i = 0; i < F::kValues; ++i) {
-      w->code[i] = F::GetCode(panel_block + F::kHeaderBytes, lane, i);
-    }
+    F::GetCodes(panel_block + F::kHeaderBytes, lane, F::kValues, w->code);
   }
 
   static void EncodeRow(const float* x, size_t k, uint8_t* blocks) {
@@ -207,22 +228,20 @@ struct BlockFormat {
     for (size_t i = 0; i < k; i += F::kValues, blocks += F::kBytes) {
       Weights<F> w;
       FromFile(blocks, &w);
-      for (size_t j = 0; j < F::kValues; ++j) out[i + j] = w.Value(j);
+      w.Decode(out + i);
     }
   }
 
   static void PackPanel(const uint8_t* rows, size_t row_bytes, size_t lanes, size_t k,
                         uint8_t* panel) {
-    std::memset(panel, 0, PanelBytes(k));
+    if (lanes < kPanel) std::memset(panel, 0, PanelBytes(k));
     for (size_t b = 0; b < k / F::kValues; ++b, panel += kPanelBlockBytes<F>) {
       for (size_t lane = 0; lane < lanes; ++lane) {
         const uint8_t* block = rows + lane * row_bytes + b * F::kBytes;
         uint8_t code[F::kValues];
         F::PackScales(block, lane, panel);
         F::Codes(block, code);
-        for (size_t i = 0; i < F::kValues; ++i) {
-          F::SetCode(panel + F::kHeaderBytes, lane, i, code[i]);
-        }
+        F::SetCodes(code, F::kValues, lane, panel + F::kHeaderBytes);
       }
     }
   }
@@ -231,7 +250,7 @@ struct BlockFormat {
     for (size_t i = 0; i < k; i += F::kValues, panel += kPanelBlockBytes<F>) {
       Weights<F> w;
       FromPanel(panel, lane, &w);
-      for (size_t j = 0; j < F::kValues; ++j) out[i + j] = w.Value(j);
+      w.Decode(out + i);
     }
   }
 
@@ -284,13 +303,24 @@ struct ValueFormat {
 
   static void PackPanel(const uint8_t* rows, size_t row_bytes, size_t lanes, size_t k,
                         uint8_t* panel) {
-    std::memset(panel, 0, PanelBytes(k));
+    if (lanes < kPanel) std::memset(panel, 0, PanelBytes(k));
     auto* out = reinterpret_cast<typename F::Lane*>(panel);
-    for (size_t lane = 0; lane < lanes; ++lane) {
-      const uint8_t* row = rows + lane * row_bytes;
-      for (size_t i = 0; i < k; ++i) {
-        F::Pack(row + i * F::kBytes, i % F::kGroup, out + i / F::kGroup * kPanel + lane);
+    // 256 bytes of each row at once: what they fill of the panel stays in L1.
+    constexpr size_t kGroupBytes = F::kGroup * F::kBytes, kAtOnce = 256 / kGroupBytes;
+    const size_t whole = k / F::kGroup;
+    for (size_t begin = 0; begin < whole; begin += kAtOnce) {
+      const size_t end = std::min(begin + kAtOnce, whole);
+      for (size_t lane = 0; lane < lanes; ++lane) {
+        const uint8_t* row = rows + lane * row_bytes;
+        for (size_t g = begin; g < end; ++g) {
+          out[g * kPanel + lane] = PackGroup(row + g * kGroupBytes, F::kGroup);
+        }
       }
+    }
+    if (whole == Groups(k)) return;
+    for (size_t lane = 0; lane < lanes; ++lane) {
+      out[whole * kPanel + lane] =
+          PackGroup(rows + lane * row_bytes + whole * kGroupBytes, k % F::kGroup);
     }
   }
 
@@ -304,12 +334,8 @@ struct ValueFormat {
   // The definition, from the file's values of one output.
   static float Chain(const uint8_t* row, size_t k, const void* act) {
     float acc = 0.0f;
-    for (size_t g = 0; g < Groups(k); ++g) {
-      typename F::Lane w = 0;
-      for (size_t i = g * F::kGroup; i < k && i < (g + 1) * F::kGroup; ++i) {
-        F::Pack(row + i * F::kBytes, i % F::kGroup, &w);
-      }
-      acc = F::Step(w, act, g, acc);
+    for (size_t g = 0; g < Groups(k); ++g, row += F::kGroup * F::kBytes) {
+      acc = F::Step(PackGroup(row, std::min(F::kGroup, k - g * F::kGroup)), act, g, acc);
     }
     return acc;
   }
@@ -323,6 +349,14 @@ struct ValueFormat {
       for (size_t g = 0; g < Groups(task.k); ++g) acc = F::Step(w[g * kPanel], act, g, acc);
       return acc;
     });
+  }
+
+ private:
+  // A group of which there are `count` values; the others are zero.
+  static typename F::Lane PackGroup(const uint8_t* values, size_t count) {
+    typename F::Lane lane = 0;
+    for (size_t i = 0; i < count; ++i) F::Pack(values + i * F::kBytes, i, &lane);
+    return lane;
   }
 };
 

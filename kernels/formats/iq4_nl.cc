@@ -4,34 +4,32 @@
 // File block (18 bytes):    d f16 | 16 bytes, byte i: code i in the low, i + 16 in the high half
 // Panel block (288 bytes):  d f16 x 16 outputs | planes of 4 bits
 
+#include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode.h"
+#include "kernels/formats/scales.h"
 
 #ifndef HOB_FORMAT_IQ4_NL_ONCE
 #define HOB_FORMAT_IQ4_NL_ONCE
 namespace hob {
 
-struct IQ4_NL : PlaneCodes<4> {
+struct IQ4_NL : PlaneCodes<4>, OneScale<IQ4_NL>, UnevenLevels {
   struct Block {
     uint16_t d;
     uint8_t code[16];
   };
   static constexpr size_t kBytes = sizeof(Block), kValues = 32, kSub = 32;
-  static constexpr int kZero = 128, kMaxLevel = 241;
-  static constexpr bool kHasMin = false;
-  static constexpr size_t kHeaderBytes = 2 * kPanel;
-  alignas(16) static constexpr uint8_t kLevels[16] = {1,   24,  45,  63,  79,  93,  106, 118,
-                                                      129, 141, 153, 166, 181, 197, 217, 241};
+  static constexpr size_t kDAt = offsetof(Block, d);
 
   // Level i + 1 is nearer than level i to what is above kMiddle[i].
   static constexpr float kMiddle[15] = {-115.5f, -93.5f, -74.0f, -57.0f, -42.0f,
                                         -28.5f,  -16.0f, -4.5f,  7.0f,   19.0f,
                                         31.5f,   45.5f,  61.0f,  79.0f,  101.0f};
 
-  static size_t NearestCode(float v) {
+  static uint8_t NearestCode(float v) {
     size_t code = 0;
     for (size_t step = 8; step > 0; step /= 2) code += step * (v > kMiddle[code + step - 1]);
-    return code;
+    return static_cast<uint8_t>(code);
   }
 
   static void Encode(const float* in, uint8_t* out) {
@@ -40,32 +38,15 @@ struct IQ4_NL : PlaneCodes<4> {
     const float d =
         SearchScale(x.data(), kValues, {-134, -127, -120, -113, 113, 120, 127}, 1, level);
     const float inverse = InverseOf(d);
+    uint8_t code[kValues];
+    for (size_t i = 0; i < kValues; ++i) code[i] = NearestCode(x[i] * inverse);
     Block block = {F32ToF16(d), {}};
-    for (size_t i = 0; i < 16; ++i) {
-      const size_t low = NearestCode(x[i] * inverse), high = NearestCode(x[i + 16] * inverse);
-      block.code[i] = static_cast<uint8_t>(low | high << 4);
-    }
+    CodesApart<4, 16>::Put(code, kValues, block.code);
     StoreAs(block, out);
   }
 
-  static void Scales(const uint8_t* block, float* scale, float*) {
-    *scale = F16ToF32(LoadAs<uint16_t>(block));
-  }
-
-  static void Codes(const uint8_t* in, uint8_t* code) {
-    const auto block = LoadAs<Block>(in);
-    for (size_t i = 0; i < 16; ++i) {
-      code[i] = block.code[i] & 15;
-      code[i + 16] = block.code[i] >> 4;
-    }
-  }
-
-  static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel) {
-    StoreAs(LoadAs<uint16_t>(block), panel + 2 * lane);
-  }
-
-  static void UnpackScales(const uint8_t* panel, size_t lane, float* scale, float*) {
-    *scale = F16ToF32(LoadAs<uint16_t>(panel + 2 * lane));
+  static void Codes(const uint8_t* block, uint8_t* code) {
+    CodesApart<4, 16>::Get(block + offsetof(Block, code), kValues, code);
   }
 };
 
@@ -82,20 +63,9 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct IQ4_NLSimd : IQ4_NL {
-  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t, size_t lane) {
-    return LoadF16(panel + 2 * lane);
-  }
-
+struct IQ4_NLSimd : WithOneScale<IQ4_NL> {
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    const DBytes d;
-    const auto levels = hn::LoadDup128(d, kLevels);
-    for (size_t i = 0; i < 16; i += hn::Lanes(d)) {
-      const auto pairs = hn::LoadU(d, block + 2 + i);
-      const auto low = hn::And(pairs, hn::Set(d, uint8_t{15}));
-      StoreLevels(d, hn::TableLookupBytes(levels, low), kZero, out + i);
-      StoreLevels(d, hn::TableLookupBytes(levels, hn::ShiftRight<4>(pairs)), kZero, out + i + 16);
-    }
+    LevelsApart<IQ4_NL, 4, 16>(block + offsetof(Block, code), out);
   }
 };
 

@@ -7,28 +7,23 @@
 //                            high half
 // Panel block (2208 bytes):  d f16 x 16 outputs | scale - 32 int8 [8][16] | planes of 4 bits
 
+#include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode_k.h"
-#include "kernels/formats/k_scales.h"
+#include "kernels/formats/scales.h"
 
 #ifndef HOB_FORMAT_IQ4_XS_ONCE
 #define HOB_FORMAT_IQ4_XS_ONCE
 namespace hob {
 
-struct IQ4_XS : PlaneCodes<4>, SignedScales<IQ4_XS> {
+struct IQ4_XS : PlaneCodes<4>, SignedScales<IQ4_XS>, UnevenLevels {
   struct Block {
     uint16_t d, high;
     uint8_t low[4];
     uint8_t code[128];
   };
   static constexpr size_t kBytes = sizeof(Block), kValues = 256, kSub = 32;
-  static constexpr int kZero = 128, kMaxLevel = 241;
-  static constexpr bool kHasMin = false;
-  static constexpr size_t kHeaderBytes = (2 + 8) * kPanel;
   static constexpr size_t kDAt = offsetof(Block, d);
-  // -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
-  alignas(16) static constexpr uint8_t kLevels[16] = {1,   24,  45,  63,  79,  93,  106, 118,
-                                                      129, 141, 153, 166, 181, 197, 217, 241};
 
   static void Encode(const float* x, uint8_t* out) {
     const auto found = SuperBlockEncoder<IQ4_XS, -32, 31>::Encode(x);
@@ -39,9 +34,7 @@ struct IQ4_XS : PlaneCodes<4>, SignedScales<IQ4_XS> {
       block.high |= static_cast<uint16_t>(scale >> 4 << 2 * i);
       block.low[i / 2] |= static_cast<uint8_t>((scale & 15) << i % 2 * 4);
     }
-    for (size_t i = 0; i < kValues; ++i) {
-      block.code[i / 32 * 16 + i % 16] |= static_cast<uint8_t>(found.code[i] << i / 16 % 2 * 4);
-    }
+    CodesApart<4, 16>::Put(found.code, kValues, block.code);
     StoreAs(block, out);
   }
 
@@ -53,11 +46,8 @@ struct IQ4_XS : PlaneCodes<4>, SignedScales<IQ4_XS> {
     }
   }
 
-  static void Codes(const uint8_t* in, uint8_t* code) {
-    const auto block = LoadAs<Block>(in);
-    for (size_t i = 0; i < kValues; ++i) {
-      code[i] = block.code[i / 32 * 16 + i % 16] >> i / 16 % 2 * 4 & 15;
-    }
+  static void Codes(const uint8_t* block, uint8_t* code) {
+    CodesApart<4, 16>::Get(block + offsetof(Block, code), kValues, code);
   }
 };
 
@@ -74,24 +64,9 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct IQ4_XSSimd : IQ4_XS {
-  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t sub, size_t lane) {
-    return hn::Mul(LoadF16(panel + 2 * lane), LoadBytes<int8_t>(SubScale(panel, sub, lane)));
-  }
-
+struct IQ4_XSSimd : WithSignedScales<IQ4_XS> {
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    const DBytes d;
-    const auto levels = hn::LoadDup128(d, kLevels);
-    const uint8_t* code = block + offsetof(Block, code);
-    for (size_t j = 0; j < kValues; j += 32, code += 16) {
-      for (size_t i = 0; i < 16; i += hn::Lanes(d)) {
-        const auto pairs = hn::LoadU(d, code + i);
-        const auto low = hn::And(pairs, hn::Set(d, uint8_t{15}));
-        const auto high = hn::ShiftRight<4>(pairs);
-        StoreLevels(d, hn::TableLookupBytes(levels, low), kZero, out + j + i);
-        StoreLevels(d, hn::TableLookupBytes(levels, high), kZero, out + j + i + 16);
-      }
-    }
+    LevelsApart<IQ4_XS, 4, 16, kValues>(block + offsetof(Block, code), out);
   }
 };
 

@@ -4,6 +4,7 @@
 // File block (17 bytes):    e u8 | 16 bytes, byte i: code i in the low, i + 16 in the high half
 // Panel block (272 bytes):  e x 16 outputs | planes of 4 bits
 
+#include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode.h"
 
@@ -46,18 +47,18 @@ struct MXFP4 : PlaneCodes<4> {
     Block best = {};
     double least = std::numeric_limits<double>::infinity();
     for (int e = first; e <= std::min(first + 2, 252); ++e) {
-      Block block = {static_cast<uint8_t>(e), {}};
-      const double d = ScaleOf(block.e), inverse = 1.0 / d;
+      const double d = ScaleOf(static_cast<uint8_t>(e)), inverse = 1.0 / d;
       double error = 0;
+      uint8_t code[kValues];
       for (size_t i = 0; i < kValues; ++i) {
-        const uint8_t code = NearestCode(x[i] * inverse);
-        block.code[i % 16] |= static_cast<uint8_t>(code << (i < 16 ? 0 : 4));
-        const double off = x[i] - d * (kLevels[code] - kZero);
+        code[i] = NearestCode(x[i] * inverse);
+        const double off = x[i] - d * (kLevels[code[i]] - kZero);
         error += off * off;
       }
       if (error < least) {
         least = error;
-        best = block;
+        best.e = static_cast<uint8_t>(e);
+        CodesApart<4, 16>::Put(code, kValues, best.code);
       }
     }
     StoreAs(best, out);
@@ -65,12 +66,8 @@ struct MXFP4 : PlaneCodes<4> {
 
   static void Scales(const uint8_t* block, float* scale, float*) { *scale = ScaleOf(*block); }
 
-  static void Codes(const uint8_t* in, uint8_t* code) {
-    const auto block = LoadAs<Block>(in);
-    for (size_t i = 0; i < 16; ++i) {
-      code[i] = block.code[i] & 15;
-      code[i + 16] = block.code[i] >> 4;
-    }
+  static void Codes(const uint8_t* block, uint8_t* code) {
+    CodesApart<4, 16>::Get(block + offsetof(Block, code), kValues, code);
   }
 
   static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel) {
@@ -106,14 +103,7 @@ struct MXFP4Simd : MXFP4 {
   }
 
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    const DBytes d;
-    const auto levels = hn::LoadDup128(d, kLevels);
-    for (size_t i = 0; i < 16; i += hn::Lanes(d)) {
-      const auto pairs = hn::LoadU(d, block + 1 + i);
-      const auto low = hn::And(pairs, hn::Set(d, uint8_t{15}));
-      StoreLevels(d, hn::TableLookupBytes(levels, low), kZero, out + i);
-      StoreLevels(d, hn::TableLookupBytes(levels, hn::ShiftRight<4>(pairs)), kZero, out + i + 16);
-    }
+    LevelsApart<MXFP4, 4, 16>(block + offsetof(Block, code), out);
   }
 };
 

@@ -3,19 +3,24 @@
 // File block (18 bytes):    d f16 | 16 bytes, bit i: 1 if weight i is d, 0 if it is -d
 // Panel block (288 bytes):  d f16 x 16 outputs | planes of 1 bit
 
+#include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode.h"
+#include "kernels/formats/scales.h"
 
 #ifndef HOB_FORMAT_Q1_0_ONCE
 #define HOB_FORMAT_Q1_0_ONCE
 namespace hob {
 
-struct Q1_0 : PlaneCodes<1> {
-  static constexpr size_t kBytes = 18, kValues = 128;
+struct Q1_0 : PlaneCodes<1>, OneScale<Q1_0> {
+  struct Block {
+    uint16_t d;
+    uint8_t code[16];
+  };
+  static constexpr size_t kBytes = sizeof(Block), kValues = 128;
   static constexpr size_t kSub = 32;  // the one scale again and again: sums of the chain end here
+  static constexpr size_t kDAt = offsetof(Block, d);
   static constexpr int kZero = 1, kMaxLevel = 2;
-  static constexpr bool kHasMin = false;
-  static constexpr size_t kHeaderBytes = 2 * kPanel;
   alignas(16) static constexpr uint8_t kLevels[16] = {0, 2};  // -1 and 1
 
   // The sign, and the mean magnitude, which has the least squared error.
@@ -23,27 +28,15 @@ struct Q1_0 : PlaneCodes<1> {
     const auto x = FiniteValues<kValues>(in);
     double sum = 0;
     for (float v : x) sum += static_cast<double>(std::fabs(v));
-    StoreAs(F32ToF16(RoundScale(ToFiniteFloat(sum / kValues))), out);
-    std::memset(out + 2, 0, kValues / 8);
-    for (size_t i = 0; i < kValues; ++i) {
-      if (x[i] >= 0) out[2 + i / 8] |= static_cast<uint8_t>(1 << i % 8);
-    }
-  }
-
-  static void Scales(const uint8_t* block, float* scale, float*) {
-    std::fill_n(scale, kValues / kSub, F16ToF32(LoadAs<uint16_t>(block)));
+    uint8_t code[kValues];
+    for (size_t i = 0; i < kValues; ++i) code[i] = x[i] >= 0;
+    Block block = {F32ToF16(RoundScale(ToFiniteFloat(sum / kValues))), {}};
+    BitString<>::Put(code, kValues, block.code);
+    StoreAs(block, out);
   }
 
   static void Codes(const uint8_t* block, uint8_t* code) {
-    for (size_t i = 0; i < kValues; ++i) code[i] = block[2 + i / 8] >> i % 8 & 1;
-  }
-
-  static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel) {
-    StoreAs(LoadAs<uint16_t>(block), panel + 2 * lane);
-  }
-
-  static void UnpackScales(const uint8_t* panel, size_t lane, float* scale, float*) {
-    std::fill_n(scale, kValues / kSub, F16ToF32(LoadAs<uint16_t>(panel + 2 * lane)));
+    BitString<>::Get(block + offsetof(Block, code), kValues, code);
   }
 };
 
@@ -60,11 +53,7 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct Q1_0Simd : Q1_0 {
-  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t, size_t lane) {
-    return LoadF16(panel + 2 * lane);
-  }
-
+struct Q1_0Simd : WithOneScale<Q1_0> {
   // Bits of eight levels become bytes of ones and zeros: each byte holds them all and keeps its
   // own.
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
@@ -73,7 +62,7 @@ struct Q1_0Simd : Q1_0 {
                                                      1, 2, 4, 8, 16, 32, 64, 128};
     for (size_t i = 0; i < kValues; i += hn::Lanes(d)) {
       HWY_ALIGN uint8_t bytes[16];
-      for (size_t j = 0; j < 16; ++j) bytes[j] = block[2 + (i + j) / 8];
+      for (size_t j = 0; j < 16; ++j) bytes[j] = block[offsetof(Block, code) + (i + j) / 8];
       const auto bit = hn::LoadU(d, kBit);
       const auto is_set = hn::Eq(hn::And(hn::Load(d, bytes), bit), bit);
       StoreLevels(d, hn::IfThenElseZero(is_set, hn::Set(d, uint8_t{2})), kZero, out + i);

@@ -7,6 +7,7 @@
 // Panel block (1344 bytes):  d f16 x 16 outputs | dmin f16 x 16 | scale and minimum [16][16] bytes
 //                            | planes of 2 bits
 
+#include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode_k.h"
 
@@ -33,9 +34,7 @@ struct Q2_K : PlaneCodes<2> {
     for (size_t i = 0; i < 16; ++i) {
       block.sub[i] = static_cast<uint8_t>(found.sub_scale[i] | found.sub_min[i] << 4);
     }
-    for (size_t i = 0; i < kValues; ++i) {
-      block.code[i / 128 * 32 + i % 32] |= static_cast<uint8_t>(found.code[i] << i / 32 % 4 * 2);
-    }
+    CodesApart<2, 32>::Put(found.code, kValues, block.code);
     StoreAs(block, out);
   }
 
@@ -46,11 +45,8 @@ struct Q2_K : PlaneCodes<2> {
     for (size_t i = 0; i < 16; ++i) min[i] = dmin * static_cast<float>(block.sub[i] >> 4);
   }
 
-  static void Codes(const uint8_t* in, uint8_t* code) {
-    const auto block = LoadAs<Block>(in);
-    for (size_t i = 0; i < kValues; ++i) {
-      code[i] = block.code[i / 128 * 32 + i % 32] >> i / 32 % 4 * 2 & 3;
-    }
+  static void Codes(const uint8_t* block, uint8_t* code) {
+    CodesApart<2, 32>::Get(block + offsetof(Block, code), kValues, code);
   }
 
   static void PackScales(const uint8_t* in, size_t lane, uint8_t* panel) {
@@ -103,18 +99,7 @@ struct Q2_KSimd : Q2_K {
   }
 
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    const DBytes d;
-    const auto three = hn::Set(d, uint8_t{3});
-    const uint8_t* code = block + offsetof(Block, code);
-    for (size_t j = 0; j < kValues; j += 128, code += 32, out += 128) {
-      for (size_t i = 0; i < 32; i += hn::Lanes(d)) {
-        const auto v = hn::LoadU(d, code + i);
-        StoreLevels(d, hn::And(v, three), kZero, out + i);
-        StoreLevels(d, hn::And(hn::ShiftRight<2>(v), three), kZero, out + i + 32);
-        StoreLevels(d, hn::And(hn::ShiftRight<4>(v), three), kZero, out + i + 64);
-        StoreLevels(d, hn::ShiftRight<6>(v), kZero, out + i + 96);
-      }
-    }
+    LevelsApart<Q2_K, 2, 32, kValues>(block + offsetof(Block, code), out);
   }
 };
 

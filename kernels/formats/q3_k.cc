@@ -9,9 +9,10 @@
 // Panel block (1760 bytes):  d f16 x 16 outputs | the 12 bytes of scales, [12][16 outputs] | planes
 //                            of 2 and 1 bits
 
+#include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode_k.h"
-#include "kernels/formats/k_scales.h"
+#include "kernels/formats/scales.h"
 
 #ifndef HOB_FORMAT_Q3_K_ONCE
 #define HOB_FORMAT_Q3_K_ONCE
@@ -26,7 +27,6 @@ struct Q3_K : PlaneCodes<3>, SignedScales<Q3_K> {
   };
   static constexpr size_t kBytes = sizeof(Block), kValues = 256, kSub = 16;
   static constexpr int kZero = 4, kMaxLevel = 7;
-  static constexpr bool kHasMin = false;
   static constexpr size_t kScaleBytes = 12;
   static constexpr size_t kHeaderBytes = (2 + kScaleBytes) * kPanel;
   static constexpr size_t kDAt = offsetof(Block, d);
@@ -40,11 +40,8 @@ struct Q3_K : PlaneCodes<3>, SignedScales<Q3_K> {
       block.sub_scale[i % 8] |= static_cast<uint8_t>((scale & 15) << i / 8 * 4);
       block.sub_scale[8 + i % 4] |= static_cast<uint8_t>(scale >> 4 << i / 4 * 2);
     }
-    for (size_t i = 0; i < kValues; ++i) {
-      const int code = found.code[i];
-      block.low[i / 128 * 32 + i % 32] |= static_cast<uint8_t>((code & 3) << i / 32 % 4 * 2);
-      block.high[i % 32] |= static_cast<uint8_t>(code >> 2 << i / 32);
-    }
+    CodesApart<2, 32>::Put(found.code, kValues, block.low);
+    CodesApart<1, 32, 2>::Put(found.code, kValues, block.high);
     StoreAs(block, out);
   }
 
@@ -80,13 +77,9 @@ struct Q3_K : PlaneCodes<3>, SignedScales<Q3_K> {
     }
   }
 
-  static void Codes(const uint8_t* in, uint8_t* code) {
-    const auto block = LoadAs<Block>(in);
-    for (size_t i = 0; i < kValues; ++i) {
-      const int low = block.low[i / 128 * 32 + i % 32] >> i / 32 % 4 * 2 & 3;
-      const int high = block.high[i % 32] >> i / 32 & 1;
-      code[i] = static_cast<uint8_t>(low | high << 2);
-    }
+  static void Codes(const uint8_t* block, uint8_t* code) {
+    CodesApart<2, 32>::Get(block + offsetof(Block, low), kValues, code);
+    CodesApart<1, 32, 2>::Get(block + offsetof(Block, high), kValues, code);
   }
 };
 

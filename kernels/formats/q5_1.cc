@@ -4,60 +4,40 @@
 //                           of code i in the low, of code i + 16 in the high half
 // Panel block (384 bytes):  d f16 x 16 outputs | m f16 x 16 | planes of 5 bits
 
+#include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode.h"
+#include "kernels/formats/scales.h"
 
 #ifndef HOB_FORMAT_Q5_1_ONCE
 #define HOB_FORMAT_Q5_1_ONCE
 namespace hob {
 
-struct Q5_1 : PlaneCodes<5> {
+struct Q5_1 : PlaneCodes<5>, OneScaleAndOffset {
   struct Block {
     uint16_t d, m;
     uint8_t high[4], low[16];
   };
   static constexpr size_t kBytes = sizeof(Block), kValues = 32, kSub = 32;
   static constexpr int kZero = 0, kMaxLevel = 31;
-  static constexpr bool kHasMin = true;
-  static constexpr size_t kHeaderBytes = 4 * kPanel;
 
   static void Encode(const float* in, uint8_t* out) {
     const auto x = FiniteValues<kValues>(in);
     const auto [d, m] = SearchScaleAndOffset(x.data(), kValues, kMaxLevel, {0, 1, 2, 3}, 4);
     const float inverse = InverseOf(d);
-    Block block = {F32ToF16(d), F32ToF16(m), {}, {}};
-    uint32_t bits = 0;
+    uint8_t code[kValues];
     for (size_t i = 0; i < kValues; ++i) {
-      const auto code = static_cast<uint32_t>(RoundToCode((x[i] - m) * inverse, 0, kMaxLevel));
-      block.low[i % 16] |= static_cast<uint8_t>((code & 15) << (i < 16 ? 0 : 4));
-      bits |= code >> 4 << i;
+      code[i] = static_cast<uint8_t>(RoundToCode((x[i] - m) * inverse, 0, kMaxLevel));
     }
-    StoreAs(bits, block.high);
+    Block block = {F32ToF16(d), F32ToF16(m), {}, {}};
+    CodesApart<4, 16>::Put(code, kValues, block.low);
+    BitString<4>::Put(code, kValues, block.high);
     StoreAs(block, out);
   }
 
-  static void Scales(const uint8_t* block, float* scale, float* min) {
-    *scale = F16ToF32(LoadAs<uint16_t>(block));
-    *min = -F16ToF32(LoadAs<uint16_t>(block + 2));
-  }
-
-  static void Codes(const uint8_t* in, uint8_t* code) {
-    const auto block = LoadAs<Block>(in);
-    const auto bits = LoadAs<uint32_t>(block.high);
-    for (size_t i = 0; i < 16; ++i) {
-      code[i] = static_cast<uint8_t>((block.low[i] & 15) | (bits >> i & 1) << 4);
-      code[i + 16] = static_cast<uint8_t>(block.low[i] >> 4 | (bits >> (i + 16) & 1) << 4);
-    }
-  }
-
-  static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel) {
-    StoreAs(LoadAs<uint16_t>(block), panel + 2 * lane);
-    StoreAs(LoadAs<uint16_t>(block + 2), panel + 2 * (kPanel + lane));
-  }
-
-  static void UnpackScales(const uint8_t* panel, size_t lane, float* scale, float* min) {
-    *scale = F16ToF32(LoadAs<uint16_t>(panel + 2 * lane));
-    *min = -F16ToF32(LoadAs<uint16_t>(panel + 2 * (kPanel + lane)));
+  static void Codes(const uint8_t* block, uint8_t* code) {
+    CodesApart<4, 16>::Get(block + offsetof(Block, low), kValues, code);
+    BitString<4>::Get(block + offsetof(Block, high), kValues, code);
   }
 };
 
@@ -74,27 +54,9 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct Q5_1Simd : Q5_1 {
-  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t, size_t lane) {
-    return LoadF16(panel + 2 * lane);
-  }
-
-  static HWY_INLINE VF32 Min(const uint8_t* panel, size_t, size_t lane) {
-    return hn::Neg(LoadF16(panel + 2 * (kPanel + lane)));
-  }
-
-  // Loading mask bits may read 8 bytes: the block has them.
+struct Q5_1Simd : WithOneScaleAndOffset<Q5_1> {
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    const DBytes d;
-    const auto bit_4 = hn::Set(d, uint8_t{16});
-    for (size_t i = 0; i < 16; i += hn::Lanes(d)) {
-      const auto pairs = hn::LoadU(d, block + 8 + i);
-      const auto low_bit = hn::IfThenElseZero(hn::LoadMaskBits(d, block + 4 + i / 8), bit_4);
-      const auto high_bit = hn::IfThenElseZero(hn::LoadMaskBits(d, block + 6 + i / 8), bit_4);
-      const auto low = hn::OrAnd(low_bit, pairs, hn::Set(d, uint8_t{15}));
-      StoreLevels(d, low, kZero, out + i);
-      StoreLevels(d, hn::Or(high_bit, hn::ShiftRight<4>(pairs)), kZero, out + i + 16);
-    }
+    FiveBitLevels<Q5_1>(block + offsetof(Block, low), block + offsetof(Block, high), out);
   }
 };
 

@@ -1,15 +1,16 @@
 // q5_k: 256 weights in sub-blocks of 32, as 5-bit codes with 6-bit scales and minima;
 //   weight = d * sub_scale * code - dmin * sub_min
 //
-// File block (176 bytes):    d f16 | dmin f16 | scales and minima 12 bytes (k_scales.h) | 32 bytes
+// File block (176 bytes):    d f16 | dmin f16 | scales and minima 12 bytes (scales.h) | 32 bytes
 //                            with the high bits: bit b of byte i that of code 32 b + i | 4 times 32
 //                            bytes, byte i: code i of 64 in the low, code i + 32 in the high half
 // Panel block (2880 bytes):  d f16 x 16 outputs | dmin f16 x 16 | scale [8][16] bytes |
 //                            minimum [8][16] bytes | planes of 4 and 1 bits
 
+#include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode_k.h"
-#include "kernels/formats/k_scales.h"
+#include "kernels/formats/scales.h"
 
 #ifndef HOB_FORMAT_Q5_K_ONCE
 #define HOB_FORMAT_Q5_K_ONCE
@@ -23,28 +24,19 @@ struct Q5_K : PlaneCodes<5>, SixBitScales {
   };
   static constexpr size_t kBytes = sizeof(Block), kValues = 256, kSub = 32;
   static constexpr int kZero = 0, kMaxLevel = 31;
-  static constexpr bool kHasMin = true;
-  static constexpr size_t kHeaderBytes = (2 + 2 + 8 + 8) * kPanel;
 
   static void Encode(const float* x, uint8_t* out) {
     const auto found = SuperBlockEncoder<Q5_K, 0, 63>::Encode(x);
     Block block = {{found.d, found.dmin, {}}, {}, {}};
     Pack(found.sub_scale, found.sub_min, block.header.packed);
-    for (size_t i = 0; i < kValues; ++i) {
-      const int code = found.code[i];
-      block.low[i / 64 * 32 + i % 32] |= static_cast<uint8_t>((code & 15) << i / 32 % 2 * 4);
-      block.high[i % 32] |= static_cast<uint8_t>(code >> 4 << i / 32);
-    }
+    CodesApart<4, 32>::Put(found.code, kValues, block.low);
+    CodesApart<1, 32, 4>::Put(found.code, kValues, block.high);
     StoreAs(block, out);
   }
 
-  static void Codes(const uint8_t* in, uint8_t* code) {
-    const auto block = LoadAs<Block>(in);
-    for (size_t i = 0; i < kValues; ++i) {
-      const int low = block.low[i / 64 * 32 + i % 32] >> i / 32 % 2 * 4 & 15;
-      const int high = block.high[i % 32] >> i / 32 & 1;
-      code[i] = static_cast<uint8_t>(low | high << 4);
-    }
+  static void Codes(const uint8_t* block, uint8_t* code) {
+    CodesApart<4, 32>::Get(block + offsetof(Block, low), kValues, code);
+    CodesApart<1, 32, 4>::Get(block + offsetof(Block, high), kValues, code);
   }
 };
 
@@ -61,15 +53,7 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct Q5_KSimd : Q5_K {
-  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t sub, size_t lane) {
-    return hn::Mul(LoadF16(panel + 2 * lane), LoadBytes<uint8_t>(SubScale(panel, sub, lane)));
-  }
-  static HWY_INLINE VF32 Min(const uint8_t* panel, size_t sub, size_t lane) {
-    return hn::Mul(LoadF16(panel + 2 * (kPanel + lane)),
-                   LoadBytes<uint8_t>(SubMin(panel, sub, lane)));
-  }
-
+struct Q5_KSimd : WithSixBitScales<Q5_K> {
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
     const DBytes d;
     const auto fifteen = hn::Set(d, uint8_t{15}), sixteen = hn::Set(d, uint8_t{16});

@@ -6,9 +6,10 @@
 //                            byte i: codes i, i + 32, i + 64, i + 96 | scale int8 [16] | d f16
 // Panel block (3360 bytes):  d f16 x 16 outputs | scale int8 [16][16] | planes of 4 and 2 bits
 
+#include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode_k.h"
-#include "kernels/formats/k_scales.h"
+#include "kernels/formats/scales.h"
 
 #ifndef HOB_FORMAT_Q6_K_ONCE
 #define HOB_FORMAT_Q6_K_ONCE
@@ -23,8 +24,6 @@ struct Q6_K : PlaneCodes<6>, SignedScales<Q6_K> {
   };
   static constexpr size_t kBytes = sizeof(Block), kValues = 256, kSub = 16;
   static constexpr int kZero = 32, kMaxLevel = 63;
-  static constexpr bool kHasMin = false;
-  static constexpr size_t kHeaderBytes = (2 + 16) * kPanel;
   static constexpr size_t kDAt = offsetof(Block, d);
 
   static void Encode(const float* x, uint8_t* out) {
@@ -32,11 +31,8 @@ struct Q6_K : PlaneCodes<6>, SignedScales<Q6_K> {
     Block block = {};
     block.d = found.d;
     for (size_t i = 0; i < 16; ++i) block.sub_scale[i] = static_cast<int8_t>(found.sub_scale[i]);
-    for (size_t i = 0; i < kValues; ++i) {
-      const int code = found.code[i];
-      block.low[i / 128 * 64 + i % 64] |= static_cast<uint8_t>((code & 15) << i / 64 % 2 * 4);
-      block.high[i / 128 * 32 + i % 32] |= static_cast<uint8_t>(code >> 4 << i / 32 % 4 * 2);
-    }
+    CodesApart<4, 64>::Put(found.code, kValues, block.low);
+    CodesApart<2, 32, 4>::Put(found.code, kValues, block.high);
     StoreAs(block, out);
   }
 
@@ -44,13 +40,9 @@ struct Q6_K : PlaneCodes<6>, SignedScales<Q6_K> {
     std::memcpy(sub_scale, block + offsetof(Block, sub_scale), 16);
   }
 
-  static void Codes(const uint8_t* in, uint8_t* code) {
-    const auto block = LoadAs<Block>(in);
-    for (size_t i = 0; i < kValues; ++i) {
-      const int low = block.low[i / 128 * 64 + i % 64] >> i / 64 % 2 * 4 & 15;
-      const int high = block.high[i / 128 * 32 + i % 32] >> i / 32 % 4 * 2 & 3;
-      code[i] = static_cast<uint8_t>(low | high << 4);
-    }
+  static void Codes(const uint8_t* block, uint8_t* code) {
+    CodesApart<4, 64>::Get(block + offsetof(Block, low), kValues, code);
+    CodesApart<2, 32, 4>::Get(block + offsetof(Block, high), kValues, code);
   }
 };
 
@@ -67,11 +59,7 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct Q6_KSimd : Q6_K {
-  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t sub, size_t lane) {
-    return hn::Mul(LoadF16(panel + 2 * lane), LoadBytes<int8_t>(SubScale(panel, sub, lane)));
-  }
-
+struct Q6_KSimd : WithSignedScales<Q6_K> {
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
     const DBytes d;
     const auto fifteen = hn::Set(d, uint8_t{15}), top = hn::Set(d, uint8_t{0x30});

@@ -5,20 +5,20 @@
 
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode.h"
+#include "kernels/formats/scales.h"
 
 #ifndef HOB_FORMAT_Q8_0_ONCE
 #define HOB_FORMAT_Q8_0_ONCE
 namespace hob {
 
-struct Q8_0 : PlaneCodes<8> {
+struct Q8_0 : PlaneCodes<8>, OneScale<Q8_0> {
   struct Block {
     uint16_t d;
     int8_t code[32];
   };
   static constexpr size_t kBytes = sizeof(Block), kValues = 32, kSub = 32;
+  static constexpr size_t kDAt = offsetof(Block, d);
   static constexpr int kZero = 128, kMaxLevel = 255;
-  static constexpr bool kHasMin = false;
-  static constexpr size_t kHeaderBytes = 2 * kPanel;
 
   // The scale is rounded to f16 first and the codes are chosen for the rounded one.
   static void Encode(const float* x, uint8_t* out) {
@@ -34,20 +34,8 @@ struct Q8_0 : PlaneCodes<8> {
     StoreAs(block, out);
   }
 
-  static void Scales(const uint8_t* block, float* scale, float*) {
-    *scale = F16ToF32(LoadAs<uint16_t>(block));
-  }
-
   static void Codes(const uint8_t* block, uint8_t* code) {
-    for (size_t i = 0; i < kValues; ++i) code[i] = block[2 + i] ^ 128;
-  }
-
-  static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel) {
-    StoreAs(LoadAs<uint16_t>(block), panel + 2 * lane);
-  }
-
-  static void UnpackScales(const uint8_t* panel, size_t lane, float* scale, float*) {
-    *scale = F16ToF32(LoadAs<uint16_t>(panel + 2 * lane));
+    for (size_t i = 0; i < kValues; ++i) code[i] = block[offsetof(Block, code) + i] ^ 128;
   }
 };
 
@@ -64,13 +52,9 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct Q8_0Simd : Q8_0 {
-  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t, size_t lane) {
-    return LoadF16(panel + 2 * lane);
-  }
-
+struct Q8_0Simd : WithOneScale<Q8_0> {
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    hwy::CopyBytes<kValues>(block + 2, out);
+    hwy::CopyBytes<kValues>(block + offsetof(Block, code), out);
   }
 };
 

@@ -14,18 +14,17 @@
 
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode.h"
+#include "kernels/formats/scales.h"
 
 #ifndef HOB_FORMAT_TQ1_0_ONCE
 #define HOB_FORMAT_TQ1_0_ONCE
 namespace hob {
 
-struct TQ1_0 {
+struct TQ1_0 : OneScale<TQ1_0> {
   static constexpr size_t kBytes = 54, kValues = 256;
   static constexpr size_t kSub = 32;  // the one scale again and again: sums of the chain end here
   static constexpr int kZero = 1, kMaxLevel = 2;
-  static constexpr bool kHasMin = false;
-  static constexpr size_t kHeaderBytes = 2 * kPanel;
-  static constexpr size_t kScaleAt = 52;
+  static constexpr size_t kDAt = 52;
   static constexpr uint8_t kPower[5] = {1, 3, 9, 27, 81};
 
   struct Place {
@@ -36,16 +35,22 @@ struct TQ1_0 {
     return static_cast<uint8_t>(static_cast<uint8_t>(byte * kPower[digit]) * 3 >> 8);
   }
 
-  // For digits that are still 0. Rounding down takes the byte back to its value.
-  static constexpr void AddDigit(uint8_t* byte, size_t digit, int code) {
-    const int value = (*byte * 243 >> 8) + code * kPower[4 - digit];
-    *byte = static_cast<uint8_t>((value * 256 + 242) / 243);
+  // The byte of five digits.
+  static constexpr uint8_t ByteOf(uint32_t value) {
+    return static_cast<uint8_t>((value * 256 + 242) / 243);
   }
 
   static constexpr Place InFile(size_t i) {
     if (i < 160) return {i % 32, i / 32};
     if (i < 240) return {32 + i % 16, (i - 160) / 16};
     return {48 + i % 4, (i - 240) / 4};
+  }
+
+  // From bytes of which digit j is the code j * bytes further on.
+  static void ReadDigits(const uint8_t* in, size_t bytes, size_t digits, uint8_t* code) {
+    for (size_t digit = 0; digit < digits; ++digit, code += bytes) {
+      for (size_t i = 0; i < bytes; ++i) code[i] = DigitOf(in[i], digit);
+    }
   }
 
   // .byte: the vector
@@ -55,47 +60,52 @@ struct TQ1_0 {
     return {8 + rest / 5, rest % 5};
   }
 
-  static constexpr size_t CodeBytes(size_t values) { return values / kValues * 13 * 4 * kPanel; }
-
-  static void SetCode(uint8_t* codes, size_t lane, size_t i, uint8_t code) {
-    const Place place = InPanel(i / 32, i % 32 / 4);
-    AddDigit(codes + place.byte * 4 * kPanel + 4 * lane + i % 4, place.digit, code);
+  static constexpr size_t kVectors = 13;
+  static constexpr size_t CodeBytes(size_t values) {
+    return values / kValues * kVectors * 4 * kPanel;
   }
 
-  static uint8_t GetCode(const uint8_t* codes, size_t lane, size_t i) {
-    const Place place = InPanel(i / 32, i % 32 / 4);
-    return DigitOf(codes[place.byte * 4 * kPanel + 4 * lane + i % 4], place.digit);
+  // Four codes of k are a word, of which each byte becomes the value of its own five digits: at
+  // most 242, so nothing is carried from one to the next.
+  static void SetCodes(const uint8_t* code, size_t values, size_t lane, uint8_t* codes) {
+    uint32_t value[kVectors] = {};
+    for (size_t i = 0; i < values; i += 4) {
+      const Place place = InPanel(i / 32, i % 32 / 4);
+      value[place.byte] += LoadAs<uint32_t>(code + i) * kPower[4 - place.digit];
+    }
+    for (size_t v = 0; v < kVectors; ++v) {
+      uint8_t bytes[4];
+      StoreAs(value[v], bytes);
+      for (uint8_t& byte : bytes) byte = ByteOf(byte);
+      std::memcpy(codes + (v * kPanel + lane) * 4, bytes, 4);
+    }
+  }
+
+  static void GetCodes(const uint8_t* codes, size_t lane, size_t values, uint8_t* code) {
+    for (size_t i = 0; i < values; ++i) {
+      const Place place = InPanel(i / 32, i % 32 / 4);
+      code[i] = DigitOf(codes[(place.byte * kPanel + lane) * 4 + i % 4], place.digit);
+    }
   }
 
   static void Encode(const float* in, uint8_t* out) {
     const auto x = FiniteValues<kValues>(in);
     const float d = TernaryScale<kValues>(x);
     const float inverse = InverseOf(d);
-    std::memset(out, 0, kScaleAt);
+    uint32_t value[kDAt] = {};
     for (size_t i = 0; i < kValues; ++i) {
       const Place place = InFile(i);
-      AddDigit(out + place.byte, place.digit, RoundToCode(x[i] * inverse, -1, 1) + kZero);
+      const int code = RoundToCode(x[i] * inverse, -1, 1) + kZero;
+      value[place.byte] += static_cast<uint32_t>(code) * kPower[4 - place.digit];
     }
-    StoreAs(F32ToF16(d), out + kScaleAt);
-  }
-
-  static void Scales(const uint8_t* block, float* scale, float*) {
-    std::fill_n(scale, kValues / kSub, F16ToF32(LoadAs<uint16_t>(block + kScaleAt)));
+    for (size_t i = 0; i < kDAt; ++i) out[i] = ByteOf(value[i]);
+    StoreAs(F32ToF16(d), out + kDAt);
   }
 
   static void Codes(const uint8_t* block, uint8_t* code) {
-    for (size_t i = 0; i < kValues; ++i) {
-      const Place place = InFile(i);
-      code[i] = DigitOf(block[place.byte], place.digit);
-    }
-  }
-
-  static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel) {
-    StoreAs(LoadAs<uint16_t>(block + kScaleAt), panel + 2 * lane);
-  }
-
-  static void UnpackScales(const uint8_t* panel, size_t lane, float* scale, float*) {
-    std::fill_n(scale, kValues / kSub, F16ToF32(LoadAs<uint16_t>(panel + 2 * lane)));
+    ReadDigits(block, 32, 5, code);
+    ReadDigits(block + 32, 16, 5, code + 160);
+    ReadDigits(block + 48, 4, 4, code + 240);
   }
 };
 
@@ -112,11 +122,7 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct TQ1_0Simd : TQ1_0 {
-  static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t, size_t lane) {
-    return LoadF16(panel + 2 * lane);
-  }
-
+struct TQ1_0Simd : WithOneScale<TQ1_0> {
   // floor(v * 3 / 256).
   template <class D>
   static HWY_INLINE hn::Vec<D> FirstDigit(D d, hn::Vec<D> v) {

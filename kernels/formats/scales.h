@@ -1,7 +1,9 @@
-// The scales that several formats in super-blocks share: in the file and in a panel block.
-#ifndef HOB_KERNELS_FORMATS_K_SCALES_H_
-#define HOB_KERNELS_FORMATS_K_SCALES_H_
+// The scales that several formats share: in a file block and in a panel block. A format has one of
+// these structs as a base; the SIMD side of each, With.., is in kernels/dequantize-inl.h.
+#ifndef HOB_KERNELS_FORMATS_SCALES_H_
+#define HOB_KERNELS_FORMATS_SCALES_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -9,12 +11,60 @@
 
 namespace hob {
 
+// q4_0, q5_0, q8_0, iq4_nl, q1_0, tq1_0, tq2_0: one f16 scale d for the block. The format has kDAt,
+// where d stands in its block.
+//
+// Panel block: d f16 x 16 outputs
+template <class F>
+struct OneScale {
+  static constexpr bool kHasMin = false;
+  static constexpr size_t kHeaderBytes = 2 * kPanel;
+
+  static void Scales(const uint8_t* block, float* scale, float*) {
+    std::fill_n(scale, F::kValues / F::kSub, F16ToF32(LoadAs<uint16_t>(block + F::kDAt)));
+  }
+
+  static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel) {
+    StoreAs(LoadAs<uint16_t>(block + F::kDAt), panel + 2 * lane);
+  }
+
+  static void UnpackScales(const uint8_t* panel, size_t lane, float* scale, float*) {
+    std::fill_n(scale, F::kValues / F::kSub, F16ToF32(LoadAs<uint16_t>(panel + 2 * lane)));
+  }
+};
+
+// q4_1, q5_1: the block begins with an f16 scale d and an f16 offset m; weight = d * code + m.
+//
+// Panel block: d f16 x 16 outputs | m f16 x 16
+struct OneScaleAndOffset {
+  static constexpr bool kHasMin = true;
+  static constexpr size_t kHeaderBytes = (2 + 2) * kPanel;
+
+  static void Scales(const uint8_t* block, float* scale, float* min) {
+    *scale = F16ToF32(LoadAs<uint16_t>(block));
+    *min = -F16ToF32(LoadAs<uint16_t>(block + 2));
+  }
+
+  static void PackScales(const uint8_t* block, size_t lane, uint8_t* panel) {
+    StoreAs(LoadAs<uint16_t>(block), panel + 2 * lane);
+    StoreAs(LoadAs<uint16_t>(block + 2), panel + 2 * (kPanel + lane));
+  }
+
+  static void UnpackScales(const uint8_t* panel, size_t lane, float* scale, float* min) {
+    *scale = F16ToF32(LoadAs<uint16_t>(panel + 2 * lane));
+    *min = -F16ToF32(LoadAs<uint16_t>(panel + 2 * (kPanel + lane)));
+  }
+};
+
 // q6_k, iq4_xs (and q3_k in the file): scale = d * sub_scale, which is signed. The format has kDAt,
 // where d stands in its block, and SubScales(block, sub_scale), which unpacks the others.
 //
 // Panel block: d f16 x 16 outputs | sub_scale int8 [kValues / kSub][16 outputs]
 template <class F>
 struct SignedScales {
+  static constexpr bool kHasMin = false;
+  static constexpr size_t kHeaderBytes = (2 + F::kValues / F::kSub) * kPanel;
+
   static void Scales(const uint8_t* block, float* scale, float*) {
     constexpr size_t kSubs = F::kValues / F::kSub;
     int8_t sub_scale[kSubs];
@@ -51,6 +101,9 @@ struct SignedScales {
 // Panel block: d f16 x 16 outputs | dmin f16 x 16 | scale [8][16] bytes | minimum [8][16] bytes
 struct SixBitScales {
   static constexpr size_t kCount = 8;
+  static constexpr bool kHasMin = true;
+  static constexpr size_t kHeaderBytes = (2 + 2 + kCount + kCount) * kPanel;
+
   struct Header {
     uint16_t d, dmin;
     uint8_t packed[12];
@@ -121,4 +174,4 @@ struct SixBitScales {
 
 }  // namespace hob
 
-#endif  // HOB_KERNELS_FORMATS_K_SCALES_H_
+#endif  // HOB_KERNELS_FORMATS_SCALES_H_
