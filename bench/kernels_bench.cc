@@ -628,6 +628,55 @@ void RegisterRows() {
   }
 }
 
+// ---------------------------------------------------------------- packing
+
+// What loading a model does to its weights; values count, and the bytes are those of the file and
+// of the panels.
+void BenchPack(benchmark::State& state, const Format& format, size_t n, size_t k, size_t threads) {
+  Weights& w = Weights::Of(format, n, k);
+  Team& team = Team::Of(threads);
+  const Aligned<uint8_t> packed(w.packed_bytes);
+  const auto turn = [&] {
+    team.Split((n + kPanel - 1) / kPanel, 1, [&](size_t begin, size_t end) {
+      PackRows(format, w.rows.data(), n, k, begin * kPanel, end * kPanel, packed.get());
+    });
+  };
+  turn();
+  std::vector<float> got(k), want(k);
+  format.unpack(packed.get() + (n - 1) / kPanel * format.panel_bytes(k), (n - 1) % kPanel, k,
+                got.data());
+  format.kernels(kScalar).dequantize(w.rows.data() + (n - 1) * format.row_bytes(k), k, want.data());
+  if (!SameBits(got.data(), want.data(), k)) {
+    state.SkipWithError("differs from the reference");
+    return;
+  }
+  MeasureRows(state, n * k, w.rows.size() + w.packed_bytes, team, turn);
+}
+
+// An embedding lookup: one row out of its panel.
+void BenchUnpack(benchmark::State& state, const Format& format, size_t k) {
+  Weights& w = Weights::Of(format, kPanel, k);
+  std::vector<float> out(k);
+  size_t lane = 0;
+  MeasureRows(state, k, w.packed_bytes + k * sizeof(float), Team::Of(1), [&] {
+    format.unpack(w.packed.get(), lane, k, out.data());
+    lane = (lane + 1) % kPanel;
+  });
+}
+
+void RegisterPacking() {
+  constexpr size_t kOutputs = 512, kWide = 2048;
+  for (const Format* format : Formats()) {
+    for (size_t threads : ThreadCounts()) {
+      Register(
+          std::string("pack/") + format->name + "/scalar/n512_k2048" + ThreadsName(threads),
+          [=](benchmark::State& state) { BenchPack(state, *format, kOutputs, kWide, threads); });
+    }
+    Register(std::string("unpack/") + format->name + "/scalar/k2048/t1",
+             [=](benchmark::State& state) { BenchUnpack(state, *format, kWide); });
+  }
+}
+
 }  // namespace
 }  // namespace hob::bench
 
@@ -636,6 +685,7 @@ int main(int argc, char** argv) {
   hob::bench::RegisterMatmul();
   hob::bench::RegisterAttention();
   hob::bench::RegisterRows();
+  hob::bench::RegisterPacking();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::AddCustomContext("hob_version", hob_version());

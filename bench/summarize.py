@@ -144,6 +144,11 @@ def print_rest(benchmarks):
           "Gvalues/s", ["format", "k"])
     table("Preparation of activations, Gvalues/s", of("quantize_activations"),
           lambda b: (b.variant, f"{b.dims['m']} x {b.dims['k']}"), on, "Gvalues/s", ["to", "m x k"])
+    table("Packing, Gvalues/s", of("pack"),
+          lambda b: (b.variant, f"{b.dims['n']} x {b.dims['k']}"), lambda b: threads_name(b.threads),
+          "Gvalues/s", ["format", "n x k"])
+    table("Unpacking of one row, Gvalues/s", of("unpack"), lambda b: (b.variant, str(b.dims["k"])),
+          lambda b: threads_name(b.threads), "Gvalues/s", ["format", "k"])
     table("Rows, Gvalues/s", of("rows"), lambda b: (b.variant, str(b.dims["n"])), on,
           "Gvalues/s", ["op", "n"])
 
