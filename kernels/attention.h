@@ -3,7 +3,10 @@
 //   keys    [kv head][page of 16 tokens][padded head_dim / p][16 tokens][p]
 //   values  [kv head][token / p][padded head_dim][p]
 // with p = 1 element of f32, or a pair of bf16 with the first of the pair in the high half.
-// head_dim is padded to a multiple of 16, the capacity to one of 64 tokens (a tile).
+// head_dim is padded to a multiple of 16, the capacity to one of 64 tokens (a tile). Whatever the
+// type, the first tokens of a KV head are the first bytes of its keys and of its values, in whole
+// pages of 16 (CachePrefixBytes), and do not depend on the capacity or the instruction set: saved
+// sessions rely on it.
 //
 // q . K is the float matmul's tile with tokens as outputs; p . V the same with the elements of the
 // head as outputs. Work splits by KV head and by blocks of rows, which callers spread over threads.
@@ -35,6 +38,14 @@ struct CacheView {
 
 // Bytes of `keys` and of `values` each.
 size_t CacheBytes(hob_cache_type type, size_t n_kv_heads, size_t head_dim, size_t capacity);
+
+// Tokens of a page, and the bytes that hold the first `tokens` tokens of one KV head's keys, or
+// values, in whole pages.
+inline constexpr size_t kCachePage = 16;
+inline size_t CachePrefixBytes(hob_cache_type type, size_t head_dim, size_t tokens) {
+  const size_t page_bytes = CacheBytes(type, 1, head_dim, kKeyTile) / (kKeyTile / kCachePage);
+  return (tokens + kCachePage - 1) / kCachePage * page_bytes;
+}
 
 struct AttentionTask {
   CacheView cache;

@@ -52,6 +52,9 @@ template <>
 constexpr size_t kFirstSize<hob_session_options> = offsetof(hob_session_options, cancel_context) +
                                                    sizeof(hob_session_options::cancel_context);
 template <>
+constexpr size_t kFirstSize<hob_session_info> = offsetof(hob_session_info, work_bytes) +
+                                                sizeof(hob_session_info::work_bytes);
+template <>
 constexpr size_t kFirstSize<hob_sampler_options> = offsetof(hob_sampler_options, seed) +
                                                    sizeof(hob_sampler_options::seed);
 template <>
@@ -94,6 +97,13 @@ Struct CopyStruct(const Struct* source, const char* name) {
   }
   std::memcpy(&copy, source, std::min(source->struct_size, sizeof(Struct)));
   return copy;
+}
+
+// Fills a caller's result struct, which may be of an older or a newer version, as far as it goes.
+template <typename Struct>
+void FillStruct(Struct result, const char* name, Struct* out) {
+  result.struct_size = CopyStruct(out, name).struct_size;
+  std::memcpy(out, &result, std::min(result.struct_size, sizeof(result)));
 }
 
 // Calls `use` with the caller's threads, checked and copied, or with nullptr if there are none.
@@ -175,10 +185,7 @@ hob_status hob_model_describe(const hob_model* model, hob_model_info* info) {
   return Guard([&] {
     RequireNotNull(model, "model");
     RequireNotNull(info, "info");
-    const size_t size = CopyStruct(info, "info").struct_size;
-    hob_model_info result = model->model->Describe();
-    result.struct_size = size;
-    std::memcpy(info, &result, std::min(size, sizeof(result)));
+    hob::FillStruct(model->model->Describe(), "info", info);
   });
 }
 
@@ -269,6 +276,66 @@ hob_status hob_session_rewind(hob_session* session, size_t position) {
   return Guard([&] {
     RequireNotNull(session, "session");
     session->session.Rewind(position);
+  });
+}
+
+hob_status hob_session_reuse(hob_session* session, const int32_t* tokens, size_t count,
+                             size_t* kept) {
+  return Guard([&] {
+    RequireNotNull(session, "session");
+    RequireNotNull(tokens, "tokens");
+    RequireNotNull(kept, "kept");
+    *kept = session->session.Reuse({tokens, count});
+  });
+}
+
+hob_status hob_session_describe(const hob_session* session, hob_session_info* info) {
+  return Guard([&] {
+    RequireNotNull(session, "session");
+    RequireNotNull(info, "info");
+    hob::FillStruct(session->session.Describe(), "info", info);
+  });
+}
+
+// ---------------------------------------------------------------- saving sessions
+
+hob_status hob_session_save(const hob_session* session, const char* path) {
+  return Guard([&] {
+    RequireNotNull(session, "session");
+    RequireNotNull(path, "path");
+    session->session.Save(path);
+  });
+}
+
+hob_status hob_session_restore(hob_session* session, const char* path) {
+  return Guard([&] {
+    RequireNotNull(session, "session");
+    RequireNotNull(path, "path");
+    session->session.Restore(path);
+  });
+}
+
+hob_status hob_session_save_memory(const hob_session* session, void* data, size_t capacity,
+                                   size_t* bytes) {
+  return Guard([&] {
+    RequireNotNull(session, "session");
+    RequireNotNull(bytes, "bytes");
+    if (capacity != 0) RequireNotNull(data, "data");
+    *bytes = session->session.SavedBytes();
+    if (data == nullptr) return;
+    if (capacity < *bytes) {
+      throw Error(HOB_ERROR_ARGUMENT, "capacity is " + std::to_string(capacity) +
+                                          ", expected at least " + std::to_string(*bytes));
+    }
+    session->session.SaveTo({static_cast<uint8_t*>(data), *bytes});
+  });
+}
+
+hob_status hob_session_restore_memory(hob_session* session, const void* data, size_t bytes) {
+  return Guard([&] {
+    RequireNotNull(session, "session");
+    if (bytes != 0) RequireNotNull(data, "data");
+    session->session.RestoreFrom({static_cast<const uint8_t*>(data), bytes});
   });
 }
 

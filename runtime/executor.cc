@@ -232,7 +232,7 @@ void Executor::RunMatmul(const Op& op, size_t begin, size_t end) {
 void Executor::RunRope(const Op& op, size_t begin, size_t end) {
   const HeadShape& heads = op.heads;
   const RowKernels& kernels = hob::Rows();
-  const size_t first = step_.position + step_.rows - OutputRows(op);
+  const size_t first = step_.rows - OutputRows(op);
   for (size_t i = begin; i < end; ++i) {
     const float* x = Floats(op.inputs[0], i);
     float* out = Floats(op.output, i);

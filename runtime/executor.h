@@ -33,8 +33,8 @@ class Executor final : private RegionWork {
     void* cancel_context = nullptr;
   };
 
-  // `graph` has been planned. rope_table: (cache capacity, n_rot) as hob_rope_table makes it.
-  // All three must outlive this object.
+  // `graph` has been planned. rope_table: (graph.max_rows, n_rot), holds the angles of a step's
+  // rows while it runs (rope_rows.h). All three must outlive this object.
   Executor(const Graph& graph, const KvCache& cache, const float* rope_table,
            const Options& options);
 
@@ -43,6 +43,7 @@ class Executor final : private RegionWork {
   bool Run(const Step& step);
 
   size_t arena_bytes() const { return arena_.size(); }
+  size_t workspace_bytes() const { return workspace_.size(); }
 
  private:
   // How the work of an op is divided: `units` (panels, rows, pages, ...), up to `grain` of them a
@@ -81,7 +82,7 @@ class Executor final : private RegionWork {
 
   const Graph& graph_;
   const KvCache& cache_;
-  const float* rope_table_;  // (capacity, n_rot)
+  const float* rope_table_;  // (max_rows, n_rot), of the step's rows
   Options options_;
   Region region_;
   AlignedBuffer arena_;

@@ -3,17 +3,13 @@
 #include "runtime/gguf.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <limits>
-#include <random>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 
 #include "runtime/error.h"
+#include "runtime/temporary_file.h"
 #include "runtime/unicode.h"
 
 namespace hob {
@@ -612,54 +608,6 @@ uint64_t PaddingBehind(uint64_t bytes) {
   return (kDefaultAlignment - bytes % kDefaultAlignment) % kDefaultAlignment;
 }
 
-// A file that is new, next to the one it is going to replace, and goes away unless it is committed.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& path)
-      : final_path_(path),
-        path_(path + ".partial-" + std::to_string(std::random_device()())),
-        file_(std::fopen(path_.c_str(), "wbx")) {
-    if (file_ == nullptr) FailWithErrno("create", path_);
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  ~TemporaryFile() {
-    if (file_ != nullptr) std::fclose(file_);
-    if (!committed_) std::remove(path_.c_str());
-  }
-
-  void Write(std::span<const uint8_t> bytes) {
-    if (!bytes.empty() && std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) {
-      FailWithErrno("write", path_);
-    }
-  }
-
-  void Commit() {
-    // Closing writes what is still buffered, so it can fail too.
-    if (std::fclose(std::exchange(file_, nullptr)) != 0) FailWithErrno("write", path_);
-    std::error_code error;
-    std::filesystem::rename(path_, final_path_, error);
-    if (error) {
-      throw Error(HOB_ERROR_IO,
-                  "cannot write " + Quoted(final_path_, 1000) + ": " + error.message());
-    }
-    committed_ = true;
-  }
-
- private:
-  [[noreturn]] static void FailWithErrno(const char* action, const std::string& path) {
-    const int reason = errno;
-    throw Error(HOB_ERROR_IO, std::string("cannot ") + action + " " + Quoted(path, 1000) + ": " +
-                                  std::strerror(reason));
-  }
-
-  std::string final_path_;
-  std::string path_;
-  std::FILE* file_;
-  bool committed_ = false;
-};
-
 }  // namespace
 
 void GgufWriter::SetRaw(std::string_view key, GgufType type, std::vector<uint8_t> raw) {
@@ -840,12 +788,6 @@ void GgufWriter::Write(const Sink& sink) const {
 }
 
 void GgufWriter::WriteFile(const std::string& path) const {
-  // Renaming a file over a device or a directory would destroy it or fail late.
-  std::error_code ignored;
-  const auto status = std::filesystem::status(path, ignored);
-  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
-    throw Error(HOB_ERROR_IO, "cannot write " + Quoted(path, 1000) + ": not a regular file");
-  }
   TemporaryFile file(path);
   Write([&file](std::span<const uint8_t> bytes) { file.Write(bytes); });
   file.Commit();

@@ -2,6 +2,8 @@
 #include "runtime/model.h"
 
 #include <algorithm>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "kernels/matmul.h"
@@ -82,6 +84,31 @@ class PackWork final : public RegionWork {
   size_t calls_ = 0;
 };
 
+// What a file says about a model, without the values of its matrices: those are in memory packed.
+// Names, counts and values have their lengths in front, so that no two models look the same.
+Checksum DescriptionOf(const Gguf& file) {
+  const auto add = [](Checksum& sum, std::string_view text) { sum.Add(text.size()).Add(text); };
+  const std::string_view architecture = file.GetString("general.architecture");
+  Checksum sum;
+  add(sum, architecture);
+  add(sum, hob_packed_layout());
+  for (const GgufValue& value : file.values()) {
+    const std::string_view key = value.key;
+    if (!key.starts_with(architecture) || !key.substr(architecture.size()).starts_with('.')) {
+      continue;
+    }
+    add(sum, key);
+    sum.Add(static_cast<uint64_t>(value.type)).Add(value.raw.size()).Add(value.raw);
+  }
+  for (const GgufTensor& tensor : file.tensors()) {
+    add(sum, tensor.name);
+    sum.Add(uint64_t{tensor.type});
+    for (const uint64_t dim : tensor.dims) sum.Add(dim);
+    if (tensor.dims[1] == 1) sum.Add(file.Data(tensor));
+  }
+  return sum;
+}
+
 }  // namespace
 
 std::unique_ptr<Model> Model::Load(const Gguf& file, const hob_model_options& options) {
@@ -107,6 +134,7 @@ void Model::LoadWeights(const Gguf& file, const hob_model_options& options) {
   }
   weights_ = ReadLlamaWeights(file, config_);
   for (const GgufTensor& tensor : file.tensors()) parameters_ += tensor.elements;
+  description_ = DescriptionOf(file);
   Pack(file, options);
 }
 
@@ -120,6 +148,18 @@ void Model::Pack(const Gguf& file, const hob_model_options& options) {
   if (!PackWork(file, matrices, packed_, options).Run()) {
     file.Fail(HOB_ERROR_CANCELLED, "loading was stopped by the progress callback");
   }
+}
+
+// Computed at the first call, since most sessions are never saved. Threads that meet here compute
+// the same.
+uint64_t Model::Fingerprint() const {
+  uint64_t fingerprint = fingerprint_.load(std::memory_order_relaxed);
+  if (fingerprint != 0) return fingerprint;
+  Checksum sum = description_;
+  fingerprint = sum.Add(std::span<const uint8_t>(packed_.data(), packed_.size())).value();
+  if (fingerprint == 0) fingerprint = 1;
+  fingerprint_.store(fingerprint, std::memory_order_relaxed);
+  return fingerprint;
 }
 
 hob_model_info Model::Describe() const {

@@ -3,12 +3,15 @@
 #ifndef HOB_RUNTIME_MODEL_H_
 #define HOB_RUNTIME_MODEL_H_
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "hob/model.h"
 #include "runtime/aligned_buffer.h"
+#include "runtime/checksum.h"
 #include "runtime/gguf.h"
 #include "runtime/llama.h"
 #include "runtime/tokenizer.h"
@@ -29,6 +32,10 @@ class Model {
   const LlamaConfig& config() const { return config_; }
   const LlamaWeights& weights() const { return weights_; }
 
+  // Tells models apart: of the architecture's metadata and of all tensors, with their values. Not
+  // 0. The first call reads all weights.
+  uint64_t Fingerprint() const;
+
   // As hob_model_describe gives it; its strings live as long as the model.
   hob_model_info Describe() const;
 
@@ -44,6 +51,8 @@ class Model {
   LlamaWeights weights_;
   AlignedBuffer packed_;  // all matrices, each 64-byte aligned
   size_t parameters_ = 0;
+  Checksum description_;                          // of everything but the matrices' values
+  mutable std::atomic<uint64_t> fingerprint_{0};  // 0 = not computed yet
 };
 
 }  // namespace hob

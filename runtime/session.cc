@@ -3,10 +3,12 @@
 
 #include <algorithm>
 
-#include "kernels/rows.h"
 #include "kernels/targets.h"
 #include "runtime/error.h"
 #include "runtime/llama.h"
+#include "runtime/mapped_file.h"
+#include "runtime/temporary_file.h"
+#include "runtime/unicode.h"
 
 namespace hob {
 namespace {
@@ -18,13 +20,6 @@ bool HasF32Matrices(const LlamaWeights& weights) {
   return std::all_of(weights.layers.begin(), weights.layers.end(), [](const LlamaLayer& layer) {
     return layer.q.format->id == HOB_FORMAT_F32 && layer.down.format->id == HOB_FORMAT_F32;
   });
-}
-
-std::vector<float> MakeRopeTable(const LlamaConfig& config, size_t context) {
-  std::vector<float> table(context * config.n_rot);
-  RopeTable(0, context, config.n_rot, config.rope_base, config.rope_freq_scale,
-            config.rope_factors.empty() ? nullptr : config.rope_factors.data(), table.data());
-  return table;
 }
 
 Graph PlannedGraph(const Model& model, size_t batch) {
@@ -67,9 +62,9 @@ Session::Session(const Model& model, const hob_session_options& options, const L
       limits_(limits),
       cache_(limits.cache_type, model.config().layers, model.config().kv_heads,
              model.config().head_dim, limits.context),
-      rope_table_(MakeRopeTable(model.config(), limits.context)),
+      rope_(model.config(), limits.context, limits.batch),
       graph_(PlannedGraph(model, limits.batch)),
-      executor_(graph_, cache_, rope_table_.data(),
+      executor_(graph_, cache_, rope_.data(),
                 {options.threads, options.cancel, options.cancel_context}),
       logits_(model.config().vocabulary) {
   tokens_.reserve(limits.context);
@@ -96,6 +91,7 @@ void Session::Eval(std::span<const int32_t> tokens, float* logits) {
   CheckTokens(tokens);
   if (ActiveTarget() < 0) throw Error(HOB_ERROR_TARGET, BadTargetMessage());
   const size_t vocabulary = logits_.size();
+  cache_.Extend(position() + tokens.size());
   for (size_t done = 0; done < tokens.size();) {
     const size_t rows = std::min(limits_.batch, tokens.size() - done);
     Step step{tokens.data() + done, rows, position() + done, 0, nullptr};
@@ -106,6 +102,7 @@ void Session::Eval(std::span<const int32_t> tokens, float* logits) {
       step.outputs = 1;
       step.logits = logits_.data();
     }
+    rope_.Set(step.position, rows);
     // The logits are the last phase, and nobody cancels after it: logits_ is old or complete.
     if (!executor_.Run(step)) {
       throw Error(HOB_ERROR_CANCELLED, "evaluating was stopped by the cancel callback");
@@ -134,6 +131,75 @@ void Session::Rewind(size_t position) {
   }
   tokens_.resize(position);
   has_logits_ = false;
+  cache_.Shrink(position);
+}
+
+size_t Session::Reuse(std::span<const int32_t> tokens) {
+  if (tokens.empty()) throw Error(HOB_ERROR_ARGUMENT, "count is 0, expected at least one token");
+  const auto [end, ignored] =
+      std::mismatch(tokens_.begin(), tokens_.end(), tokens.begin(), tokens.end());
+  const auto same = static_cast<size_t>(end - tokens_.begin());
+  const size_t kept = std::min(same, tokens.size() - 1);
+  Rewind(kept);
+  return kept;
+}
+
+hob_session_info Session::Describe() const {
+  hob_session_info info{};
+  info.struct_size = sizeof(info);
+  info.context = limits_.context;
+  info.batch = limits_.batch;
+  info.cache_type = limits_.cache_type;
+  info.position = position();
+  info.cache_bytes = cache_.UsedBytes(position());
+  info.cache_reserved_bytes = cache_.reserved_bytes();
+  info.work_bytes = executor_.arena_bytes() + executor_.workspace_bytes() + rope_.bytes() +
+                    logits_.size() * sizeof(float);
+  return info;
+}
+
+// ---------------------------------------------------------------- saving
+
+StateShape Session::Shape() const {
+  return {model_.Fingerprint(), model_.config().layers, logits_.size(), limits_.context};
+}
+
+std::span<const float> Session::SavedLogits() const {
+  return has_logits_ ? std::span<const float>(logits_) : std::span<const float>();
+}
+
+void Session::Save(const std::string& path) const {
+  TemporaryFile file(path);
+  WriteState(Shape(), cache_, tokens_, SavedLogits(),
+             [&](std::span<const uint8_t> piece) { file.Write(piece); });
+  file.Commit();
+}
+
+size_t Session::SavedBytes() const {
+  return StateBytes(cache_, tokens_.size(), SavedLogits().size());
+}
+
+void Session::SaveTo(std::span<uint8_t> bytes) const {
+  auto at = bytes.begin();
+  WriteState(Shape(), cache_, tokens_, SavedLogits(), [&](std::span<const uint8_t> piece) {
+    at = std::copy(piece.begin(), piece.end(), at);
+  });
+}
+
+void Session::Restore(const std::string& path) {
+  const MappedFile file(path);
+  Restore(StateReader(file.bytes(), Quoted(path, 1000), Shape(), cache_,
+                      [&](size_t begin, size_t size) { file.DropPages(begin, size); }));
+}
+
+void Session::RestoreFrom(std::span<const uint8_t> bytes) {
+  Restore(StateReader(bytes, "memory", Shape(), cache_, {}));
+}
+
+// Nothing here fails: the state has been checked, and there is room.
+void Session::Restore(const StateReader& state) {
+  has_logits_ = state.CopyTo(cache_, tokens_, logits_);
+  decoder_.reset();
 }
 
 std::string_view Session::Text(int32_t token) {

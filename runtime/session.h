@@ -1,4 +1,5 @@
-// One sequence on a model: cache, position, logits, sampler. Start with Session::Eval.
+// One sequence on a model: cache, position, logits, sampler. Start with Session::Eval. How a
+// session is saved is in session_state.h.
 #ifndef HOB_RUNTIME_SESSION_H_
 #define HOB_RUNTIME_SESSION_H_
 
@@ -15,7 +16,9 @@
 #include "runtime/graph.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model.h"
+#include "runtime/rope_rows.h"
 #include "runtime/sampler.h"
+#include "runtime/session_state.h"
 #include "runtime/tokenizer.h"
 
 namespace hob {
@@ -36,6 +39,20 @@ class Session {
 
   size_t position() const { return tokens_.size(); }
   void Rewind(size_t position);
+  // Rewinds to the end of the longest common prefix of the sequence and `tokens`, or to one token
+  // less, so that one of `tokens` is left to evaluate. Returns the position.
+  size_t Reuse(std::span<const int32_t> tokens);
+
+  // As hob_session_describe gives it.
+  hob_session_info Describe() const;
+
+  // ---- saving; see session_state.h. Restoring throws Error and changes nothing, or succeeds.
+
+  void Save(const std::string& path) const;
+  size_t SavedBytes() const;
+  void SaveTo(std::span<uint8_t> bytes) const;  // (SavedBytes)
+  void Restore(const std::string& path);
+  void RestoreFrom(std::span<const uint8_t> bytes);
 
   void SetSampler(const hob_sampler_options& options) { sampler_ = Sampler(options); }
   int32_t Sample() { return sampler_.Sample(Logits(), tokens_); }
@@ -52,11 +69,14 @@ class Session {
   static Limits ChooseLimits(const Model& model, const hob_session_options& options);
   Session(const Model& model, const hob_session_options& options, const Limits& limits);
   void CheckTokens(std::span<const int32_t> tokens) const;
+  StateShape Shape() const;
+  std::span<const float> SavedLogits() const;
+  void Restore(const StateReader& state);
 
   const Model& model_;
   const Limits limits_;
   KvCache cache_;
-  std::vector<float> rope_table_;  // (context, n_rot)
+  RopeRows rope_;
   Graph graph_;
   Executor executor_;
   std::vector<int32_t> tokens_;  // the sequence

@@ -215,6 +215,35 @@ class Session {
   size_t Position() const noexcept { return hob_session_position(get()); }
   void Rewind(size_t position) { Check(hob_session_rewind(get(), position)); }
 
+  // Rewinds to what the sequence and `tokens` have in common at their beginning. Returns how many
+  // tokens that are; the rest, one at least, remains to be evaluated.
+  size_t Reuse(std::span<const int32_t> tokens) {
+    size_t kept = 0;
+    Check(hob_session_reuse(get(), tokens.data(), tokens.size(), &kept));
+    return kept;
+  }
+
+  hob_session_info Describe() const {
+    auto info = Zeroed<hob_session_info>();
+    Check(hob_session_describe(get(), &info));
+    return info;
+  }
+
+  // Writes tokens, logits and cache to a file, and makes a session of the same model go on there.
+  void Save(const std::string& path) const { Check(hob_session_save(get(), path.c_str())); }
+  void Restore(const std::string& path) { Check(hob_session_restore(get(), path.c_str())); }
+  // The same in memory.
+  std::vector<uint8_t> SaveMemory() const {
+    size_t bytes = 0;
+    Check(hob_session_save_memory(get(), nullptr, 0, &bytes));
+    std::vector<uint8_t> data(bytes);
+    Check(hob_session_save_memory(get(), data.data(), data.size(), &bytes));
+    return data;
+  }
+  void RestoreMemory(std::span<const uint8_t> data) {
+    Check(hob_session_restore_memory(get(), data.data(), data.size()));
+  }
+
   // How to sample; struct_size is filled in.
   void SetSampler(hob_sampler_options options) {
     options.struct_size = sizeof(options);

@@ -92,7 +92,9 @@ HOB_API hob_status hob_token_is_end(const hob_model* model, int32_t token, int* 
 
 typedef struct hob_session_options {
   size_t struct_size;
-  size_t context;  // tokens that fit in the cache; 0 = the model's, at most 4096
+  // Tokens that fit in the cache; 0 = the model's, at most 4096. A large one costs address space;
+  // memory is taken as the sequence grows.
+  size_t context;
   size_t
       batch;  // most tokens evaluated together, for memory; 0 = 256. Results do not depend on it.
   // 0 = f32 for models with f32 weights, else bf16; otherwise 1 + a hob_cache_type.
@@ -123,8 +125,75 @@ HOB_API hob_status hob_session_logits(const hob_session* session, const float** 
 // Number of tokens in the sequence.
 HOB_API size_t hob_session_position(const hob_session* session);
 
-// Forgets every token from `position` on; what is before stays cached. The logits are gone.
+// Forgets every token from `position` on; what is before stays cached. The logits are gone. Fails
+// with HOB_ERROR_ARGUMENT, changing nothing, if the sequence is shorter. Going far back gives
+// memory of the cache back to the system.
 HOB_API hob_status hob_session_rewind(hob_session* session, size_t position);
+
+// Rewinds to what the sequence and the `count` tokens at `tokens` have in common at their
+// beginning, and sets *kept to its length: only tokens[*kept] and what follows remain to be
+// evaluated. At least one always remains, since its logits are wanted: *kept < count. The bits of
+// what follows are those of a new session that evaluates all of `tokens`. The logits are gone.
+// Fails with HOB_ERROR_ARGUMENT, changing nothing, if `count` is 0 or a pointer is NULL.
+//
+//   hob_session_reuse(session, tokens, count, &kept);
+//   hob_session_eval(session, tokens + kept, count - kept, NULL);
+HOB_API hob_status hob_session_reuse(hob_session* session, const int32_t* tokens, size_t count,
+                                     size_t* kept);
+
+typedef struct hob_session_info {
+  size_t struct_size;
+  size_t context, batch;      // as chosen when the session was created
+  hob_cache_type cache_type;  // the same
+  size_t position;            // tokens in the sequence
+  size_t cache_bytes;         // of the cache that they fill, in whole pages of 16 tokens
+  // Address space of the cache for the whole context. The system gives it memory as tokens come, so
+  // what is in use is cache_bytes, rounded up to the system's pages for each KV head and layer.
+  size_t cache_reserved_bytes;
+  size_t work_bytes;  // everything else: activations, workspaces, angles, logits
+} hob_session_info;
+
+// Describes the session. Fails with HOB_ERROR_ARGUMENT on a NULL pointer or a wrong struct_size.
+HOB_API hob_status hob_session_describe(const hob_session* session, hob_session_info* info);
+
+// ---------------------------------------------------------------- saving sessions
+
+// A saved session holds the tokens of the sequence, the logits after them if there are any, and the
+// part of the cache that they fill. It does not hold the sampler (options and random generator) nor
+// a text that is going out: set the sampler again, and text begins anew.
+//
+// It can be restored into any session of the same model with the same cache type and a context that
+// is long enough, on any instruction set, with any threads and batch; it goes on with the same
+// bits. What the model is, a fingerprint of its dimensions and all its weights decides. Computing
+// it reads the weights once, at the first of these calls for a model.
+//
+// Saved sessions are checked to the last byte, by sizes, ranges and a checksum: one that is
+// damaged, or made by somebody who wishes harm, is refused. The checksum does not tell who wrote
+// it, so somebody who can change a saved session can make the model say anything.
+//
+// These calls allocate, and they take as long as it takes to move the bytes. Like the others, they
+// may be made by one thread at a time for each session.
+
+// Writes the session to a file: first to a new one beside it, which is then renamed, so that `path`
+// is either what it was or complete. Fails with HOB_ERROR_IO, naming the path and the reason; the
+// session stays as it is.
+HOB_API hob_status hob_session_save(const hob_session* session, const char* path);
+
+// Makes the session what it was when the file was written. Fails, and then leaves the session as it
+// was, with HOB_ERROR_IO (path), HOB_ERROR_FILE (no saved session, or a damaged one),
+// HOB_ERROR_UNSUPPORTED (of another version of hob or another byte order), HOB_ERROR_ARGUMENT (of
+// another model or cache type), HOB_ERROR_SHAPE (longer than this session's context) or
+// HOB_ERROR_MEMORY. No other process may shorten the file during the call.
+HOB_API hob_status hob_session_restore(hob_session* session, const char* path);
+
+// The same in memory of the caller. Sets *bytes to how many there are, and writes them if they fit
+// into `capacity`. data = NULL with capacity 0 only asks; otherwise too little capacity fails with
+// HOB_ERROR_ARGUMENT and writes nothing.
+HOB_API hob_status hob_session_save_memory(const hob_session* session, void* data, size_t capacity,
+                                           size_t* bytes);
+
+// `data` needs no alignment and is only read during the call. Fails as hob_session_restore.
+HOB_API hob_status hob_session_restore_memory(hob_session* session, const void* data, size_t bytes);
 
 // ---------------------------------------------------------------- sampling
 

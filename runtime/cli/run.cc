@@ -1,5 +1,6 @@
 // hob run: continues a text.
 #include <cstdio>
+#include <filesystem>
 #include <random>
 #include <string>
 #include <utility>
@@ -17,6 +18,7 @@ struct RunOptions {
   std::optional<float> temperature;
   std::optional<uint64_t> seed;
   hob_sampler_options sampler = Zeroed<hob_sampler_options>();
+  std::string prompt_cache;
   bool raw = false, quiet = false;
 };
 
@@ -37,16 +39,37 @@ hob_sampler_options ChooseSampler(const RunOptions& options) {
 }
 
 struct Generated {
+  size_t reused = 0;  // tokens of the prompt
   size_t tokens = 0;
   double prompt_seconds = 0, seconds = 0;
   bool context_full = false;
 };
 
-Generated Generate(const Model& model, Session& session, std::span<const int32_t> prompt,
-                   size_t limit, size_t context) {
+// Whether the session's sequence is exactly the prompt.
+bool Holds(Session& session, const std::vector<int32_t>& prompt) {
+  if (session.Position() != prompt.size()) return false;
+  std::vector<int32_t> longer = prompt;
+  longer.push_back(prompt.back());  // Reuse always leaves a token
+  return session.Reuse(longer) == prompt.size();
+}
+
+// Evaluates the prompt. With a cache file, only what the file's session does not begin with; then
+// the file is made to hold this prompt, unless it does already. Returns how many tokens were
+// reused.
+size_t EvalPrompt(Session& session, const std::vector<int32_t>& prompt, const std::string& cache) {
+  if (!cache.empty() && std::filesystem::exists(cache)) session.Restore(cache);
+  const bool saved = Holds(session, prompt);
+  const size_t reused = session.Reuse(prompt);
+  session.Eval(std::span(prompt).subspan(reused));
+  if (!cache.empty() && !saved) session.Save(cache);
+  return reused;
+}
+
+Generated Generate(const Model& model, Session& session, const std::vector<int32_t>& prompt,
+                   const std::string& cache, size_t limit, size_t context) {
   Generated generated;
   const Stopwatch prompt_watch;
-  session.Eval(prompt);
+  generated.reused = EvalPrompt(session, prompt, cache);
   generated.prompt_seconds = prompt_watch.Seconds();
   const Stopwatch watch;
   while (generated.tokens < limit && !Interrupted()) {
@@ -82,7 +105,10 @@ void Run(RunOptions options) {
     throw std::runtime_error(
         "the prompt is empty, and the model has no token to begin a text with");
   }
-  if (options.eval.context == 0) {
+  if (options.eval.context == 0 && !options.prompt_cache.empty()) {
+    // The file's sequence must fit, whatever it is; memory is taken for what is used.
+    options.eval.context = std::max(prompt.size(), model.Describe().context);
+  } else if (options.eval.context == 0) {
     // At least the prompt, so that one that is too long is refused by name.
     options.eval.context =
         std::min(prompt.size() + options.limit, std::max(prompt.size(), model.Describe().context));
@@ -91,20 +117,25 @@ void Run(RunOptions options) {
   const hob_sampler_options sampler = ChooseSampler(options);
   session.SetSampler(sampler);
 
-  const Generated generated = Generate(model, session, prompt, options.limit, options.eval.context);
+  const Generated generated =
+      Generate(model, session, prompt, options.prompt_cache, options.limit, options.eval.context);
   Print("\n");
   if (generated.context_full) {
     std::fprintf(stderr, "hob: stopped: the context of %zu tokens is full\n", options.eval.context);
   }
   if (!options.quiet) {
-    std::fprintf(stderr,
-                 "hob: %zu prompt tokens in %.1f ms (%.0f tok/s), %zu generated in %.1f ms "
-                 "(%.0f tok/s), load %.0f ms, %s, %zu thread%s",
-                 prompt.size(), 1e3 * generated.prompt_seconds,
-                 Rate(prompt.size(), generated.prompt_seconds), generated.tokens,
-                 1e3 * generated.seconds, Rate(generated.tokens, generated.seconds),
-                 1e3 * load_seconds, hob_target(), threads.count(),
-                 threads.count() == 1 ? "" : "s");
+    const size_t evaluated = prompt.size() - generated.reused;
+    if (generated.reused != 0) {
+      std::fprintf(stderr, "hob: %zu prompt tokens from %s\n", generated.reused,
+                   options.prompt_cache.c_str());
+    }
+    std::fprintf(
+        stderr,
+        "hob: %zu prompt tokens in %.1f ms (%.0f tok/s), %zu generated in %.1f ms "
+        "(%.0f tok/s), load %.0f ms, %s, %zu thread%s",
+        evaluated, 1e3 * generated.prompt_seconds, Rate(evaluated, generated.prompt_seconds),
+        generated.tokens, 1e3 * generated.seconds, Rate(generated.tokens, generated.seconds),
+        1e3 * load_seconds, hob_target(), threads.count(), threads.count() == 1 ? "" : "s");
     if (sampler.temperature > 0) {
       std::fprintf(stderr, ", seed %llu", static_cast<unsigned long long>(sampler.seed));
     }
@@ -164,6 +195,12 @@ void AddRun(CLI::App& app, Action& action) {
       ->type_name("S")
       ->check(AtLeast(0));
   AddEvalOptions(*command, &options->eval);
+  command
+      ->add_option("--prompt-cache", options->prompt_cache,
+                   "File that keeps the evaluated prompt: what this prompt and the file's have in "
+                   "common at their beginning is not evaluated again, then the file gets this "
+                   "prompt. It holds the text, readable by whoever can read the file")
+      ->type_name("FILE");
   command->add_flag("-q,--quiet", options->quiet, "No line with the measured speed at the end");
   command->footer(
       "Prints the generated text, without the prompt, and a newline. Without -p and -f the prompt\n"
@@ -175,7 +212,8 @@ void AddRun(CLI::App& app, Action& action) {
       "  hob run -p \"remind me to call Anna at 5 pm\"\n"
       "  echo \"set a timer for ten minutes\" | hob run -q | jq .intent\n"
       "  hob run -m model.gguf --temp 0 -n 50 -p \"The capital of France is\"\n"
-      "  hob run -m model.gguf --seed 7 -p \"\"           from the beginning of a text");
+      "  hob run -m model.gguf --seed 7 -p \"\"           from the beginning of a text\n"
+      "  hob run -m model.gguf --prompt-cache chat.hob -f chat.txt   again and again, as it grows");
   command->callback([options, &action] { action = [options] { Run(*options); }; });
 }
 
