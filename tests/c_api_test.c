@@ -239,6 +239,24 @@ static void TestModelErrors(void) {
   hob_session_free(NULL);
 }
 
+/* What is kept of a session: a prefix, and all of it in memory. */
+static void TestKeeping(hob_session* session, const int32_t* tokens, size_t count) {
+  size_t kept = 0, bytes = 0;
+  hob_session_info info = {0};
+  CHECK_OK(hob_session_eval(session, tokens, count, NULL));
+  CHECK_OK(hob_session_save_memory(session, NULL, 0, &bytes));
+  void* state = Allocate(bytes);
+  CHECK_OK(hob_session_save_memory(session, state, bytes, &bytes));
+  CHECK_OK(hob_session_reuse(session, tokens, count, &kept));
+  CHECK(kept == count - 1 && hob_session_position(session) == kept);
+  CHECK_OK(hob_session_restore_memory(session, state, bytes));
+  info.struct_size = sizeof(info);
+  CHECK_OK(hob_session_describe(session, &info));
+  CHECK(info.position == count && info.cache_bytes > 0 && info.cache_bytes < bytes);
+  CHECK_FAILS(hob_session_restore_memory(session, state, bytes - 1), HOB_ERROR_FILE, "bytes");
+  CHECK(hob_session_position(session) == count);
+}
+
 static void TestDefaultModel(void) {
   hob_model* model = NULL;
   const hob_status status = hob_model_load_default(NULL, &model);
@@ -296,6 +314,7 @@ static void TestDefaultModel(void) {
 
   CHECK_OK(hob_session_rewind(session, 0));
   CHECK(hob_session_position(session) == 0);
+  TestKeeping(session, tokens, count);
   hob_sampler_options sampler = {0};
   sampler.struct_size = sizeof(sampler);
   sampler.temperature = -1;

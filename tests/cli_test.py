@@ -10,6 +10,7 @@ in a build without it.
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -369,6 +370,48 @@ class DefaultModel(Case):
         self.assertEqual(run(*args, "--seed", "1", "-t", "2").stdout, first)
         others = {run(*args, "--seed", str(seed)).stdout for seed in range(2, 7)}
         self.assertNotEqual(others, {first})
+
+    def test_prompt_cache(self):
+        cache = self.path("cache")
+
+        def answer(prompt, *args):
+            result = run("run", "-p", prompt, *args)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return result.stdout, result.stderr.decode()
+
+        def reused(stderr):
+            found = re.match(r"hob: (\d+) prompt tokens from .*cache\n", stderr)
+            return int(found[1]) if found else 0
+
+        lights, radio = "turn off the kitchen lights", "turn off the radio"
+        expected = {prompt: answer(prompt)[0] for prompt in (lights, radio)}
+        out, stderr = answer(lights, "--prompt-cache", cache)
+        self.assertEqual((out, reused(stderr)), (expected[lights], 0))
+        first, written = self.read("cache"), os.stat(cache).st_ino
+        # The same again: all but the last token. The file is right as it is.
+        out, stderr = answer(lights, "--prompt-cache", cache, "-t", "1", "--batch", "1")
+        self.assertEqual(out, expected[lights])
+        whole = reused(stderr)
+        self.assertGreater(whole, 3)
+        self.assertEqual(os.stat(cache).st_ino, written)
+        self.assertTrue(self.read("cache") == first)
+        # Another prompt that begins alike; the file becomes its.
+        out, stderr = answer(radio, "--prompt-cache", cache)
+        self.assertEqual(out, expected[radio])
+        self.assertTrue(0 < reused(stderr) < whole, stderr)
+        self.assertFalse(self.read("cache") == first)
+        out, stderr = answer(lights, "--prompt-cache", cache, "-q")
+        self.assertEqual((out, stderr), (expected[lights], ""))
+        self.assertTrue(self.read("cache") == first)
+        self.assertEqual(os.listdir(self.directory), ["cache"])
+
+        args = ["run", "-p", lights, "--prompt-cache", cache]
+        self.assert_fails(run(*args, "--cache-type", "f32"), 1, "cache", "f32")
+        self.assert_fails(run(*args, "-c", "5"), 1, "context of 5")
+        self.path("cache", first[:-1])
+        self.assert_fails(run(*args), 1, cache, "expected %d" % len(first))
+        self.assert_fails(run("run", "-p", lights, "--prompt-cache", "/no/such/dir/cache"), 1,
+                          "/no/such")
 
     def test_no_tokens(self):
         result = run("run", "-n", "0", "-p", "x")

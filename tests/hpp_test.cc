@@ -1,7 +1,9 @@
 // The C++ wrapper, used as its readers will: a default model that answers, and errors that throw.
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "hob/hob.hpp"
@@ -53,6 +55,36 @@ TEST_F(Wrapper, GeneratesText) {
   session.Rewind(0);
   size_t calls = 0;
   EXPECT_EQ(session.Generate(prompt, 200, [&](std::string_view) { return ++calls < 3; }), 3u);
+}
+
+TEST_F(Wrapper, ReusesSavesAndRestores) {
+  const std::vector<int32_t> lights = model_->Tokenize("turn on the kitchen lights\n");
+  const std::vector<int32_t> other = model_->Tokenize("turn on the radio\n");
+  hob::Session session(*model_, {.threads = threads_.get()});
+  session.Eval(lights);
+  EXPECT_EQ(session.Describe().position, lights.size());
+  const std::vector<uint8_t> saved = session.SaveMemory();
+  const std::string answer =
+      Generate(session, std::span(lights).subspan(session.Reuse(lights)), 200);
+
+  const size_t kept = session.Reuse(other);
+  EXPECT_GE(kept, 1u);
+  EXPECT_LT(kept, other.size());
+  EXPECT_EQ(session.Position(), kept);
+
+  hob::Session restored(*model_);
+  restored.RestoreMemory(saved);
+  EXPECT_EQ(restored.Position(), lights.size());
+  EXPECT_EQ(Generate(restored, std::span(lights).subspan(restored.Reuse(lights)), 200), answer);
+
+  const std::string path = testing::TempDir() + "hob_hpp_test_session";
+  session.Rewind(0);
+  session.Eval(lights);
+  session.Save(path);
+  restored.Restore(path);
+  EXPECT_EQ(restored.SaveMemory(), saved);
+  std::remove(path.c_str());
+  EXPECT_THROW(restored.Restore(path), hob::StatusError);
 }
 
 TEST_F(Wrapper, TokenizesBackAndForth) {
