@@ -10,6 +10,8 @@
 #include <array>
 #include <cstdlib>
 #include <memory>
+#include <numeric>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -201,8 +203,9 @@ class ByteAlphabet {
     for (char32_t byte = 0; byte < 256; ++byte) {
       const bool printable = (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte != 0xAD);
       characters_[byte] = printable ? byte : next++;
-      bytes_[characters_[byte]] = static_cast<int>(byte);
     }
+    bytes_.fill(-1);
+    for (size_t byte = 0; byte < 256; ++byte) bytes_[characters_[byte]] = static_cast<int>(byte);
   }
 
   std::string Spelling(size_t byte) const {
@@ -217,9 +220,10 @@ class ByteAlphabet {
     std::string out;
     for (size_t at = 0; at < text.size();) {
       const Utf8Step step = NextUtf8(text.substr(at));
-      const auto byte = bytes_.find(step.character);
-      if (step.kind != Utf8Step::kValid || byte == bytes_.end()) return std::string(text);
-      out += static_cast<char>(byte->second);
+      const bool known = step.kind == Utf8Step::kValid && step.character < bytes_.size();
+      const int byte = known ? bytes_[step.character] : -1;
+      if (byte < 0) return std::string(text);
+      out += static_cast<char>(byte);
       at += step.bytes;
     }
     return out;
@@ -227,7 +231,53 @@ class ByteAlphabet {
 
  private:
   std::array<char32_t, 256> characters_;
-  std::unordered_map<char32_t, int> bytes_;
+  std::array<int, 0x200> bytes_;  // by character; -1 = none
+};
+
+// ---------------------------------------------------------------- merges
+
+// What two neighbours become. The merges of a left token lie side by side, sorted by the right one:
+// a fraction of the memory, and of the time to fill it, that a hash map would take.
+class MergeTable {
+ public:
+  struct Entry {
+    int32_t left, right;
+    Merge merge;
+  };
+
+  // Of several entries for a pair the first counts.
+  MergeTable(size_t tokens, const std::vector<Entry>& entries)
+      : begins_(tokens + 1), rows_(entries.size()) {
+    for (const Entry& entry : entries) ++begins_[static_cast<size_t>(entry.left) + 1];
+    std::partial_sum(begins_.begin(), begins_.end(), begins_.begin());
+    std::vector<uint32_t> next(begins_.begin(), begins_.end() - 1);
+    for (const Entry& entry : entries) {
+      rows_[next[static_cast<size_t>(entry.left)]++] = {entry.right, entry.merge};
+    }
+    for (size_t left = 0; left < tokens; ++left) {
+      std::stable_sort(rows_.begin() + begins_[left], rows_.begin() + begins_[left + 1],
+                       [](const Row& a, const Row& b) { return a.right < b.right; });
+    }
+  }
+
+  // For ids of tokens, or -1.
+  std::optional<Merge> Find(int32_t left, int32_t right) const {
+    if (left < 0) return std::nullopt;
+    const auto end = rows_.begin() + begins_[static_cast<size_t>(left) + 1];
+    const auto found =
+        std::lower_bound(rows_.begin() + begins_[static_cast<size_t>(left)], end, right,
+                         [](const Row& row, int32_t id) { return row.right < id; });
+    if (found == end || found->right != right) return std::nullopt;
+    return found->merge;
+  }
+
+ private:
+  struct Row {
+    int32_t right;
+    Merge merge;
+  };
+  std::vector<uint32_t> begins_;  // of each left token's in rows_; one more
+  std::vector<Row> rows_;
 };
 
 // ---------------------------------------------------------------- tokenizer
@@ -245,7 +295,7 @@ class BpeTokenizer final : public Tokenizer {
     DecodePieces([this](int32_t, std::string_view text, std::string* out) {
       *out = alphabet_.Decode(text);
     });
-    ReadMerges(file);
+    merges_.emplace(static_cast<size_t>(size()), ReadMerges(file));
   }
 
   static Defaults SplitDefaults(const Split& split) {
@@ -254,14 +304,11 @@ class BpeTokenizer final : public Tokenizer {
     return defaults;
   }
 
-  static uint64_t PairKey(int32_t left, int32_t right) {
-    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
-  }
-
-  void ReadMerges(const Gguf& file) {
+  std::vector<MergeTable::Entry> ReadMerges(const Gguf& file) const {
     constexpr std::string_view kKey = "tokenizer.ggml.merges";
     const std::vector<std::string_view> lines = file.GetStringArray(kKey);
-    merges_.reserve(lines.size());
+    std::vector<MergeTable::Entry> entries;
+    entries.reserve(lines.size());
     std::string joined;
     for (size_t rank = 0; rank < lines.size(); ++rank) {
       const std::string_view line = lines[rank];
@@ -280,8 +327,9 @@ class BpeTokenizer final : public Tokenizer {
         file.Fail(HOB_ERROR_FILE, std::string(kKey) + " has the entry " + Quoted(line) +
                                       ", expected two tokens whose union is a token");
       }
-      merges_.try_emplace(PairKey(left_id, right_id), Merge{static_cast<double>(rank), id});
+      entries.push_back({left_id, right_id, {static_cast<float>(rank), id}});
     }
+    return entries;
   }
 
   void EncodePlain(std::string_view text, std::vector<int32_t>* out) const override {
@@ -316,8 +364,7 @@ class BpeTokenizer final : public Tokenizer {
       symbols.push_back({i, 1, byte_ids_[static_cast<uint8_t>(word[i])]});
     }
     MergeSymbols(&symbols, [this](const Symbol& left, const Symbol& right) {
-      const auto found = merges_.find(PairKey(left.id, right.id));
-      return found == merges_.end() ? std::nullopt : std::optional<Merge>(found->second);
+      return merges_->Find(left.id, right.id);
     });
     for (const Symbol& symbol : symbols) {
       if (symbol.id >= 0) {
@@ -338,7 +385,7 @@ class BpeTokenizer final : public Tokenizer {
   const Split& split_;
   WordPattern pattern_;
   ByteAlphabet alphabet_;
-  std::unordered_map<uint64_t, Merge> merges_;  // by PairKey
+  std::optional<MergeTable> merges_;
 };
 
 }  // namespace

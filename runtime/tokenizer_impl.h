@@ -24,7 +24,7 @@ struct Symbol {
 
 // What becomes of two neighbours.
 struct Merge {
-  double priority;  // smaller is first
+  float priority;  // smaller is first
   int32_t id;
 };
 

@@ -83,7 +83,7 @@ class SpmTokenizer final : public Tokenizer {
     MergeSymbols(&symbols, [&](const Symbol& left, const Symbol& right) -> std::optional<Merge> {
       const int32_t id = Lookup(view.substr(left.begin, left.bytes + right.bytes));
       if (id < 0) return std::nullopt;
-      return Merge{-static_cast<double>(scores_[static_cast<size_t>(id)]), id};
+      return Merge{-scores_[static_cast<size_t>(id)], id};
     });
     for (const Symbol& symbol : symbols) {
       if (symbol.id >= 0) {
