@@ -570,9 +570,10 @@ std::span<const uint8_t> Gguf::Data(const GgufTensor& tensor) const {
   return data_.subspan(static_cast<size_t>(tensor.begin), static_cast<size_t>(*tensor.bytes));
 }
 
-void Gguf::DropPages(const GgufTensor& tensor) const {
+void Gguf::DropPages(const GgufTensor& tensor, size_t begin, size_t end) const {
   if (file_ == nullptr || !tensor.bytes) return;
-  file_->DropPages(static_cast<size_t>(tensor.begin), static_cast<size_t>(*tensor.bytes));
+  end = std::min(end, static_cast<size_t>(*tensor.bytes));
+  if (begin < end) file_->DropPages(static_cast<size_t>(tensor.begin) + begin, end - begin);
 }
 
 // ---------------------------------------------------------------- writing

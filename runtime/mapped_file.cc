@@ -30,6 +30,14 @@ struct Descriptor {
               "cannot " + action + " " + Quoted(path, 1000) + ": " + std::strerror(reason));
 }
 
+// madvise for the pages that lie wholly inside [begin, begin + size).
+void AdviseWholePages(uint8_t* begin, size_t size, int advice) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<uintptr_t>(begin);
+  const uintptr_t first = (address + page - 1) / page * page, last = (address + size) / page * page;
+  if (first < last) madvise(begin + (first - address), last - first, advice);
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) {
@@ -55,12 +63,15 @@ MappedFile::~MappedFile() {
 
 void MappedFile::DropPages(size_t begin, size_t size) const {
   if (begin >= size_) return;
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t end = begin + std::min(size, size_ - begin);
-  const size_t first = (begin + page - 1) / page * page;
-  const size_t last = end / page * page;
   // Only a hint: whether it works changes memory use and nothing else.
-  if (first < last) madvise(const_cast<uint8_t*>(data_) + first, last - first, MADV_DONTNEED);
+  AdviseWholePages(const_cast<uint8_t*>(data_) + begin, std::min(size, size_ - begin),
+                   MADV_DONTNEED);
+}
+
+void PreferLargePages([[maybe_unused]] void* begin, [[maybe_unused]] size_t size) {
+#ifdef MADV_HUGEPAGE  // Linux
+  AdviseWholePages(static_cast<uint8_t*>(begin), size, MADV_HUGEPAGE);
+#endif
 }
 
 }  // namespace hob

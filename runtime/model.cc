@@ -8,6 +8,7 @@
 
 #include "kernels/matmul.h"
 #include "runtime/error.h"
+#include "runtime/mapped_file.h"
 #include "runtime/region.h"
 
 namespace hob {
@@ -17,7 +18,7 @@ namespace {
 constexpr size_t kPackBytes = size_t{1} << 18;
 
 // Packs the matrices one after the other, each by all threads. What of the file has been packed is
-// given back to the system, so that the weights are never in memory twice.
+// given back to the system at once, so that the weights are never in memory twice.
 class PackWork final : public RegionWork {
  public:
   PackWork(const Gguf& file, const std::vector<WeightMatrix*>& matrices, AlignedBuffer& packed,
@@ -62,13 +63,15 @@ class PackWork final : public RegionWork {
     const size_t begin = chunk * item.rows_in_chunk;
     const size_t end = std::min(begin + item.rows_in_chunk, matrix.n);
     PackRows(*matrix.format, item.rows, matrix.n, matrix.k, begin, end, item.packed);
+    const size_t row_bytes = matrix.format->row_bytes(matrix.k);
+    file_.DropPages(item.tensor, begin * row_bytes, end * row_bytes);
   }
 
   // Called once before each matrix, and once at the end: the one before is done.
   bool Cancelled() override {
     if (calls_ > 0) {
       const GgufTensor& tensor = items_[calls_ - 1].tensor;
-      file_.DropPages(tensor);
+      file_.DropPages(tensor);  // also the pages that two chunks share
       done_bytes_ += *tensor.bytes;
     }
     ++calls_;
@@ -145,6 +148,7 @@ void Model::Pack(const Gguf& file, const hob_model_options& options) {
     bytes += RoundUp(matrix->format->packed_bytes(matrix->n, matrix->k), kAlignment);
   }
   packed_ = AlignedBuffer(bytes);
+  PreferLargePages(packed_.data(), packed_.size());
   if (!PackWork(file, matrices, packed_, options).Run()) {
     file.Fail(HOB_ERROR_CANCELLED, "loading was stopped by the progress callback");
   }
