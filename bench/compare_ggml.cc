@@ -25,11 +25,11 @@
 #include <thread>
 #include <vector>
 
-#include "bench/ceilings.h"
-#include "bench/team.h"
 #include "hob/hob.h"
+#include "measure/ceilings.h"
+#include "measure/team.h"
 
-namespace hob::bench {
+namespace hob::measure {
 namespace {
 
 struct Weight {
@@ -489,17 +489,17 @@ bool Parse(int argc, char** argv, Options& options) {
 }
 
 }  // namespace
-}  // namespace hob::bench
+}  // namespace hob::measure
 
 int main(int argc, char** argv) {
-  hob::bench::Options options;
+  hob::measure::Options options;
   if (argc == 2 && std::string(argv[1]) == "--help") {
-    std::fputs(hob::bench::kUsage, stdout);
+    std::fputs(hob::measure::kUsage, stdout);
     return 0;
   }
-  if (!hob::bench::Parse(argc, argv, options)) {
-    std::fputs(hob::bench::kUsage, stderr);
+  if (!hob::measure::Parse(argc, argv, options)) {
+    std::fputs(hob::measure::kUsage, stderr);
     return 2;
   }
-  return hob::bench::CompareAll(options) ? 0 : 1;
+  return hob::measure::CompareAll(options) ? 0 : 1;
 }

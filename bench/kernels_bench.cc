@@ -21,16 +21,16 @@
 #include <utility>
 #include <vector>
 
-#include "bench/ceilings.h"
-#include "bench/team.h"
 #include "kernels/attention.h"
 #include "kernels/formats.h"
 #include "kernels/matmul.h"
 #include "kernels/reference.h"
 #include "kernels/rows.h"
 #include "kernels/targets.h"
+#include "measure/ceilings.h"
+#include "measure/team.h"
 
-namespace hob::bench {
+namespace hob::measure {
 namespace {
 
 // ---------------------------------------------------------------- helpers
@@ -678,18 +678,18 @@ void RegisterPacking() {
 }
 
 }  // namespace
-}  // namespace hob::bench
+}  // namespace hob::measure
 
 int main(int argc, char** argv) {
-  hob::bench::RegisterCeilings();
-  hob::bench::RegisterMatmul();
-  hob::bench::RegisterAttention();
-  hob::bench::RegisterRows();
-  hob::bench::RegisterPacking();
+  hob::measure::RegisterCeilings();
+  hob::measure::RegisterMatmul();
+  hob::measure::RegisterAttention();
+  hob::measure::RegisterRows();
+  hob::measure::RegisterPacking();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::AddCustomContext("hob_version", hob_version());
-  benchmark::AddCustomContext("threads", std::to_string(hob::bench::CpuCount()));
+  benchmark::AddCustomContext("threads", std::to_string(hob::measure::CpuCount()));
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
 }

@@ -1,4 +1,4 @@
-#include "bench/team.h"
+#include "measure/team.h"
 
 #include <hwy/cache_control.h>
 #include <time.h>
@@ -11,7 +11,7 @@
 #include <sched.h>
 #endif
 
-namespace hob::bench {
+namespace hob::measure {
 namespace {
 
 // How long a thread looks again and again before it lets others run: longer than the pause between
@@ -99,4 +99,4 @@ double WallSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-}  // namespace hob::bench
+}  // namespace hob::measure

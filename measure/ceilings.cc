@@ -1,8 +1,7 @@
 // Loops that do nothing but arithmetic, or nothing but loads, compiled for every target.
 
-#include "bench/ceilings.h"
+#include "measure/ceilings.h"
 
-#include <benchmark/benchmark.h>
 #include <hwy/cache_control.h>
 
 #include <algorithm>
@@ -16,21 +15,28 @@
 #include <utility>
 #include <vector>
 
-#include "bench/team.h"
+#include "measure/machine.h"
+#include "measure/team.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "bench/ceilings.cc"
+#define HWY_TARGET_INCLUDE "measure/ceilings.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, which sets the target:
 #include "kernels/isa-inl.h"
 
-#ifndef HOB_BENCH_CEILINGS_ONCE
-#define HOB_BENCH_CEILINGS_ONCE
-namespace hob::bench {
+#ifndef HOB_MEASURE_CEILINGS_ONCE
+#define HOB_MEASURE_CEILINGS_ONCE
+namespace hob::measure {
+
+// The compiler must take `value` as used, and memory as changed.
+template <class T>
+inline void KeepValue(const T& value) {
+  __asm__ volatile("" : : "r"(value) : "memory");
+}
 
 // A format as far as the int8 dot asks: codes that no target has to move.
 struct SmallCodes {
@@ -53,17 +59,18 @@ inline constexpr size_t kReadStep = 256;
 struct PeakKernels {
   // `turns` turns of 12 independent accumulators; they return the operations that were done.
   double (*int8_dot)(size_t turns);
+  double (*int8_extra_dot)(size_t turns);  // on CPUs with kWithDot (kernels/targets.h)
   double (*bf16_dot)(size_t turns);
   double (*f32_fma)(size_t turns);
   // Reads all bytes (a multiple of streams * kReadStep) and returns something made of them.
   uint32_t (*read)(const uint8_t* data, size_t bytes, const ReadPattern& pattern);
 };
 
-}  // namespace hob::bench
-#endif  // HOB_BENCH_CEILINGS_ONCE
+}  // namespace hob::measure
+#endif  // HOB_MEASURE_CEILINGS_ONCE
 
 HWY_BEFORE_NAMESPACE();
-namespace hob::bench {
+namespace hob::measure {
 namespace HWY_NAMESPACE {
 namespace kernels = hob::HWY_NAMESPACE;
 namespace hn = hwy::HWY_NAMESPACE;
@@ -88,33 +95,34 @@ HWY_INLINE void Opaque(V& v) {
 // Keeps a loop's result, so that the loop stays.
 template <class D, class V>
 HWY_INLINE void Keep(D d, V v) {
-  benchmark::DoNotOptimize(hn::ReduceSum(d, v));
+  KeepValue(hn::ReduceSum(d, v));
 }
 
 // 12 chains hide the latency of any unit (4 to 5 cycles, 2 units), and leave registers for the
 // operands even where there are 16. Every accumulator has a name: compilers keep arrays of vectors
 // in memory.
-#define HOB_BENCH_CHAINS(STEP) \
+#define HOB_MEASURE_CHAINS(STEP) \
   STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8) STEP(9) STEP(10) STEP(11)
 constexpr double kChains = 12;
 
-#define HOB_BENCH_DECLARE(i) auto a##i = start;
-#define HOB_BENCH_ADD(i) start = hn::Add(start, a##i);
+#define HOB_MEASURE_DECLARE(i) auto a##i = start;
+#define HOB_MEASURE_ADD(i) start = hn::Add(start, a##i);
 
+template <class Codes>
 HWY_NOINLINE double Int8Dot(size_t turns) {
   const DI32 di;
   auto start = hn::Zero(di);
-  auto codes = kernels::ToCodes<SmallCodes>(hn::Set(DU8(), uint8_t{3}));
+  auto codes = kernels::ToCodes<Codes>(hn::Set(DU8(), uint8_t{3}));
   auto acts = hn::Set(DI8(), int8_t{5});
-  HOB_BENCH_CHAINS(HOB_BENCH_DECLARE)
+  HOB_MEASURE_CHAINS(HOB_MEASURE_DECLARE)
   for (size_t i = 0; i < turns; ++i) {
-#define HOB_BENCH_STEP(j) \
-  Opaque(acts);           \
-  a##j = kernels::Dot4<SmallCodes>(a##j, codes, acts);
-    HOB_BENCH_CHAINS(HOB_BENCH_STEP)
-#undef HOB_BENCH_STEP
+#define HOB_MEASURE_STEP(j) \
+  Opaque(acts);             \
+  a##j = kernels::Dot4<Codes>(a##j, codes, acts);
+    HOB_MEASURE_CHAINS(HOB_MEASURE_STEP)
+#undef HOB_MEASURE_STEP
   }
-  HOB_BENCH_CHAINS(HOB_BENCH_ADD)
+  HOB_MEASURE_CHAINS(HOB_MEASURE_ADD)
   Keep(di, start);
   return kChains * 8 * static_cast<double>(hn::Lanes(di) * turns);
 }
@@ -124,15 +132,15 @@ HWY_NOINLINE double BF16Dot(size_t turns) {
   [[maybe_unused]] const kernels::BF16Scope scope;
   auto start = hn::Zero(df);
   auto w = hn::Set(DU32(), 0x3F803F80u), x = hn::Set(DU32(), 0x3F003F00u);
-  HOB_BENCH_CHAINS(HOB_BENCH_DECLARE)
+  HOB_MEASURE_CHAINS(HOB_MEASURE_DECLARE)
   for (size_t i = 0; i < turns; ++i) {
-#define HOB_BENCH_STEP(j) \
-  Opaque(a##j);           \
+#define HOB_MEASURE_STEP(j) \
+  Opaque(a##j);             \
   a##j = kernels::BF16Dot(a##j, w, x);
-    HOB_BENCH_CHAINS(HOB_BENCH_STEP)
-#undef HOB_BENCH_STEP
+    HOB_MEASURE_CHAINS(HOB_MEASURE_STEP)
+#undef HOB_MEASURE_STEP
   }
-  HOB_BENCH_CHAINS(HOB_BENCH_ADD)
+  HOB_MEASURE_CHAINS(HOB_MEASURE_ADD)
   Keep(df, start);
   return kChains * 4 * static_cast<double>(hn::Lanes(df) * turns);
 }
@@ -141,15 +149,15 @@ HWY_NOINLINE double F32Fma(size_t turns) {
   const DF32 df;
   auto start = hn::Zero(df);
   const auto w = hn::Set(df, 1.0f), x = hn::Set(df, 0.5f);
-  HOB_BENCH_CHAINS(HOB_BENCH_DECLARE)
+  HOB_MEASURE_CHAINS(HOB_MEASURE_DECLARE)
   for (size_t i = 0; i < turns; ++i) {
-#define HOB_BENCH_STEP(j) \
-  Opaque(a##j);           \
+#define HOB_MEASURE_STEP(j) \
+  Opaque(a##j);             \
   a##j = hn::MulAdd(w, x, a##j);
-    HOB_BENCH_CHAINS(HOB_BENCH_STEP)
-#undef HOB_BENCH_STEP
+    HOB_MEASURE_CHAINS(HOB_MEASURE_STEP)
+#undef HOB_MEASURE_STEP
   }
-  HOB_BENCH_CHAINS(HOB_BENCH_ADD)
+  HOB_MEASURE_CHAINS(HOB_MEASURE_ADD)
   Keep(df, start);
   return kChains * 2 * static_cast<double>(hn::Lanes(df) * turns);
 }
@@ -202,27 +210,30 @@ uint32_t Read(const uint8_t* data, size_t bytes, const ReadPattern& pattern) {
   }
 }
 
-#undef HOB_BENCH_CHAINS
-#undef HOB_BENCH_DECLARE
-#undef HOB_BENCH_ADD
+#undef HOB_MEASURE_CHAINS
+#undef HOB_MEASURE_DECLARE
+#undef HOB_MEASURE_ADD
 
 }  // namespace HWY_NAMESPACE
-}  // namespace hob::bench
+}  // namespace hob::measure
 HWY_AFTER_NAMESPACE();
 
 namespace hob {
 
 template <>
-const bench::PeakKernels& KernelsOn<bench::PeakKernels, HWY_TARGET>() {
-  namespace t = bench::HWY_NAMESPACE;
-  static constexpr bench::PeakKernels kKernels = {t::Int8Dot, t::BF16Dot, t::F32Fma, t::Read};
+const measure::PeakKernels& KernelsOn<measure::PeakKernels, HWY_TARGET>() {
+  namespace t = measure::HWY_NAMESPACE;
+  using Codes = measure::SmallCodes;
+  static constexpr measure::PeakKernels kKernels = {t::Int8Dot<Codes>,
+                                                    t::Int8Dot<t::kernels::WithExtraDot<Codes>>,
+                                                    t::BF16Dot, t::F32Fma, t::Read};
   return kKernels;
 }
 
 }  // namespace hob
 
 #if HWY_ONCE
-namespace hob::bench {
+namespace hob::measure {
 namespace {
 
 uint32_t ScalarRead(const uint8_t* data, size_t bytes, const ReadPattern&) {
@@ -231,7 +242,7 @@ uint32_t ScalarRead(const uint8_t* data, size_t bytes, const ReadPattern&) {
 }
 
 const PeakKernels& Peaks(Target target) {
-  static constexpr PeakKernels kScalarKernels = {nullptr, nullptr, nullptr, ScalarRead};
+  static constexpr PeakKernels kScalarKernels = {nullptr, nullptr, nullptr, nullptr, ScalarRead};
   return FindKernels<PeakKernels, HWY_TARGETS>(target, kScalarKernels);
 }
 
@@ -270,11 +281,12 @@ double OpsPerSecond(double (*loop)(size_t turns), Team& team, double run_seconds
   return ops * static_cast<double>(team.threads()) / seconds;
 }
 
-size_t CacheBytes(int level, size_t otherwise) {
-  for (const auto& cache : benchmark::CPUInfo::Get().caches) {
-    if (cache.level == level && cache.type != "Instruction") return static_cast<size_t>(cache.size);
-  }
-  return otherwise;
+// The loop that computes what `kind` is of, on a target.
+double (*LoopOf(Target target, double Arithmetic::*kind))(size_t turns) {
+  const PeakKernels& peaks = Peaks(target);
+  if (kind == &Arithmetic::bf16_dot) return peaks.bf16_dot;
+  if (kind == &Arithmetic::f32_fma) return peaks.f32_fma;
+  return (target & kWithDot) != 0 ? peaks.int8_extra_dot : peaks.int8_dot;
 }
 
 // Memory in pages as large as can be had, and written to by nobody yet.
@@ -307,7 +319,7 @@ class Reader {
       data_[thread] = std::make_unique<Pages>(bytes);
       std::fill_n(data_[thread]->get(), bytes, uint8_t{1});
     });
-    // A short look at each way, a longer one at the best.
+    // A short look at each way; a longer one at the best when somebody asks for that.
     for (size_t streams : kStreams) {
       for (size_t ahead : {0, 512, 2048, 8192}) {
         const size_t step = streams * kReadStep;
@@ -317,10 +329,12 @@ class Reader {
         if (rate > best_rate_) best_rate_ = rate, best_ = way;
       }
     }
-    best_rate_ = std::max(best_rate_, Rate(best_, kRuns));
   }
 
-  double best_rate() const { return best_rate_; }
+  double BestRate() {
+    if (!std::exchange(looked_long_, true)) best_rate_ = std::max(best_rate_, Rate(best_, kRuns));
+    return best_rate_;
+  }
   double RateNow() { return Rate(best_, 1); }
 
  private:
@@ -334,8 +348,8 @@ class Reader {
     return Seconds(team_, [&](size_t thread) {
       for (size_t i = 0; i < way.turns; ++i) {
         const uint8_t* from = data_[thread]->get();
-        benchmark::DoNotOptimize(from);
-        benchmark::DoNotOptimize(read_(from, way.bytes, way.pattern));
+        KeepValue(from);
+        KeepValue(read_(from, way.bytes, way.pattern));
       }
     });
   }
@@ -352,6 +366,7 @@ class Reader {
                     const ReadPattern&) = Peaks(SupportedTargets().front()).read;
   Way best_ = {};
   double best_rate_ = 0;
+  bool looked_long_ = false;
 };
 
 }  // namespace
@@ -360,31 +375,26 @@ const Arithmetic& ArithmeticOn(Target target, size_t threads) {
   static std::map<std::pair<Target, size_t>, Arithmetic> measured;
   const auto [found, is_new] = measured.try_emplace({target, threads});
   if (is_new) {
-    const PeakKernels& peaks = Peaks(target);
-    Team& team = Team::Of(threads);
-    const auto best = [&](double (*loop)(size_t)) {
-      return OpsPerSecond(loop, team, kRunSeconds, kRuns);
+    const auto best = [&](double Arithmetic::*kind) {
+      return OpsPerSecond(LoopOf(target, kind), Team::Of(threads), kRunSeconds, kRuns);
     };
-    found->second = {best(peaks.int8_dot), best(peaks.bf16_dot), best(peaks.f32_fma)};
+    found->second = {best(&Arithmetic::int8_dot), best(&Arithmetic::bf16_dot),
+                     best(&Arithmetic::f32_fma)};
   }
   return found->second;
 }
 
 double ArithmeticNow(Target target, double Arithmetic::*kind, size_t threads) {
   constexpr double kShortRun = 0.002;
-  const PeakKernels& peaks = Peaks(target);
-  const auto loop = kind == &Arithmetic::int8_dot   ? peaks.int8_dot
-                    : kind == &Arithmetic::bf16_dot ? peaks.bf16_dot
-                                                    : peaks.f32_fma;
-  return OpsPerSecond(loop, Team::Of(threads), kShortRun, 1);
+  return OpsPerSecond(LoopOf(target, kind), Team::Of(threads), kShortRun, 1);
 }
 
-size_t L1Bytes() { return CacheBytes(1, 32 << 10); }
-size_t L2Bytes() { return CacheBytes(2, 512 << 10); }
+size_t L1Bytes() { return CacheBytes(1) != 0 ? CacheBytes(1) : 32 << 10; }
+size_t L2Bytes() { return CacheBytes(2) != 0 ? CacheBytes(2) : 512 << 10; }
 
 size_t BeyondCaches() {
   constexpr size_t kLeast = size_t{256} << 20, kMost = size_t{1} << 30;
-  return std::clamp(2 * CacheBytes(3, 0), kLeast, kMost);
+  return std::clamp(2 * CacheBytes(3), kLeast, kMost);
 }
 
 const char* LevelName(size_t index) {
@@ -397,7 +407,7 @@ const char* LevelName(size_t index) {
 size_t LevelBytes(size_t index, size_t threads) {
   // Of an L3 cache others use a part; a core alone never sees more than a share of a large one.
   const size_t l2 = threads * L2Bytes();
-  const size_t l3 = std::clamp(CacheBytes(3, 0), 2 * l2, std::max(2 * l2, size_t{32} << 20));
+  const size_t l3 = std::clamp(CacheBytes(3), 2 * l2, std::max(2 * l2, size_t{32} << 20));
   const std::array<size_t, kLevels> bytes = {threads * L1Bytes(), l2, l3, SIZE_MAX};
   return bytes[index];
 }
@@ -416,7 +426,7 @@ Reader& ReaderOf(size_t index, size_t threads) {
   return *reader;
 }
 
-double ReadRateOf(size_t index, size_t threads) { return ReaderOf(index, threads).best_rate(); }
+double ReadRateOf(size_t index, size_t threads) { return ReaderOf(index, threads).BestRate(); }
 double ReadRateNow(size_t index, size_t threads) { return ReaderOf(index, threads).RateNow(); }
 
 size_t LevelOf(size_t bytes, size_t threads) {
@@ -430,5 +440,5 @@ double FloorSeconds(double ops, double ops_per_second, double bytes, double read
   return std::max(compute, bytes / read_rate);
 }
 
-}  // namespace hob::bench
+}  // namespace hob::measure
 #endif  // HWY_ONCE

@@ -1,8 +1,8 @@
-// Threads for the benchmarks, and the clocks that go with them. The kernels have no threads of
-// their own, so the benches bring workers that stay alive from turn to turn, as a program's pool
-// would.
-#ifndef HOB_BENCH_TEAM_H_
-#define HOB_BENCH_TEAM_H_
+// Threads to measure with, and the clocks that go with them. The kernels have no threads of their
+// own, so here are workers that stay alive from turn to turn, as a program's pool would. Start with
+// Team::Run.
+#ifndef HOB_MEASURE_TEAM_H_
+#define HOB_MEASURE_TEAM_H_
 
 #include <atomic>
 #include <cstddef>
@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace hob::bench {
+namespace hob::measure {
 
 // How many CPUs this process may use; taskset lowers it.
 size_t CpuCount();
@@ -75,6 +75,6 @@ double ThreadSeconds();
 // The clock on the wall, which is what several threads are measured by.
 double WallSeconds();
 
-}  // namespace hob::bench
+}  // namespace hob::measure
 
-#endif  // HOB_BENCH_TEAM_H_
+#endif  // HOB_MEASURE_TEAM_H_

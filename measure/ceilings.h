@@ -1,14 +1,15 @@
-// What this machine can do at most, measured in the process that measures the kernels: arithmetic
-// of each instruction set, and reads from each level of the memory hierarchy, for one thread or
-// several at once. Everything is measured when it is first asked for.
-#ifndef HOB_BENCH_CEILINGS_H_
-#define HOB_BENCH_CEILINGS_H_
+// What this machine can do at most, measured in the process that measures kernels or models:
+// arithmetic of each instruction set, and reads from each level of the memory hierarchy, for one
+// thread or several at once. Everything is measured when it is first asked for. Start with
+// ArithmeticNow and ReadRateNow. Not for several threads to call at once.
+#ifndef HOB_MEASURE_CEILINGS_H_
+#define HOB_MEASURE_CEILINGS_H_
 
 #include <cstddef>
 
 #include "kernels/targets.h"
 
-namespace hob::bench {
+namespace hob::measure {
 
 // Operations per second in registers, all threads together; a multiplication and an addition are
 // two.
@@ -50,6 +51,6 @@ size_t BeyondCaches();
 // The least time that so many operations on so many bytes can take.
 double FloorSeconds(double ops, double ops_per_second, double bytes, double read_rate);
 
-}  // namespace hob::bench
+}  // namespace hob::measure
 
-#endif  // HOB_BENCH_CEILINGS_H_
+#endif  // HOB_MEASURE_CEILINGS_H_
