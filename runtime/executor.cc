@@ -7,6 +7,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/rows.h"
+#include "runtime/profile.h"
 
 namespace hob {
 namespace {
@@ -137,8 +138,9 @@ void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
 
 // ---------------------------------------------------------------- doing
 
-// Units [begin, end) of an op. To measure where time goes, measure here, by op.kind.
+// Units [begin, end) of an op.
 void Executor::RunOp(const Op& op, size_t begin, size_t end, size_t participant) {
+  const Profile::Timer timer(profile_, participant, op);
   switch (op.kind) {
     case OpKind::kEmbed:
       return RunEmbed(op, begin, end);

@@ -25,6 +25,8 @@ struct Step {
   float* logits;          // (outputs, vocabulary)
 };
 
+class Profile;
+
 class Executor final : private RegionWork {
  public:
   struct Options {
@@ -41,6 +43,11 @@ class Executor final : private RegionWork {
   // False if cancelled: then the cache rows of this step and the arena hold nothing of use. Does
   // not allocate.
   bool Run(const Step& step);
+
+  // From the next Run on, adds up where the time goes; nullptr ends it. Of this graph and at least
+  // participants(); must live as long as it is set.
+  void SetProfile(Profile* profile) { profile_ = profile; }
+  size_t participants() const { return region_.participants(); }
 
   size_t arena_bytes() const { return arena_.size(); }
   size_t workspace_bytes() const { return workspace_.size(); }
@@ -89,6 +96,7 @@ class Executor final : private RegionWork {
   AlignedBuffer workspace_;  // (participants, workspace_bytes_), for attention
   size_t workspace_bytes_ = 0;
   Step step_{};
+  Profile* profile_ = nullptr;
   std::vector<Split> splits_;         // (ops)
   std::vector<size_t> phase_chunks_;  // (phases)
 };

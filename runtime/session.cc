@@ -116,6 +116,18 @@ void Session::Eval(std::span<const int32_t> tokens, float* logits) {
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());  // reserved: no allocation
 }
 
+// In the batches of Eval.
+Work Session::WorkOf(size_t position, size_t count) const {
+  Work work;
+  for (size_t done = 0; done < count;) {
+    const size_t rows = std::min(limits_.batch, count - done);
+    const size_t outputs = done + rows == count ? 1 : 0;
+    work += WorkOfStep(graph_, cache_, position + done, rows, outputs);
+    done += rows;
+  }
+  return work;
+}
+
 std::span<const float> Session::Logits() const {
   if (!has_logits_) {
     throw Error(HOB_ERROR_ARGUMENT, "the session has no logits: evaluate a token first");

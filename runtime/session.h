@@ -20,6 +20,7 @@
 #include "runtime/sampler.h"
 #include "runtime/session_state.h"
 #include "runtime/tokenizer.h"
+#include "runtime/work.h"
 
 namespace hob {
 
@@ -59,6 +60,16 @@ class Session {
   // The text that is complete with this token; -1 ends the text. Valid until the next call. Where
   // the sequence has nothing but BOS when the text begins, it begins without the tokenizer's space.
   std::string_view Text(int32_t token);
+
+  // What Eval(tokens, nullptr) of `count` tokens has to do, if they begin at `position`.
+  Work WorkOf(size_t position, size_t count) const;
+
+  // For measuring: see Executor::SetProfile.
+  void SetProfile(Profile* profile) { executor_.SetProfile(profile); }
+  size_t participants() const { return executor_.participants(); }
+  const Graph& graph() const { return graph_; }
+  size_t batch() const { return limits_.batch; }
+  hob_cache_type cache_type() const { return limits_.cache_type; }
 
  private:
   // The options with the defaults filled in.
