@@ -97,7 +97,7 @@ class Case(unittest.TestCase):
 class Usage(Case):
     def test_help(self):
         for args in ([], ["run"], ["logits"], ["tokenize"], ["info"], ["targets"], ["quantize"],
-                     ["synth"]):
+                     ["synth"], ["bench"]):
             result = run(*args, "--help")
             self.assertEqual(result.returncode, 0, args)
             self.assertIn(b"hob " + (args[0].encode() if args else b"run"), result.stdout)
@@ -128,6 +128,19 @@ class Usage(Case):
         self.assert_fails(run("synth", "--shape", "huge", "--format", "q8_0", "-o", "x"), 2,
                           "huge", "smollm2-135m")
         self.assert_fails(run("synth", "--shape", "tiny", "--format", "q9", "-o", "x"), 2, "q9")
+
+    def test_wrong_usage_of_bench(self):
+        self.assert_fails(run("bench", "-m", "x.gguf", "--shape", "tiny"), 2, "--model", "--shape")
+        self.assert_fails(run("bench", "--shape", "huge"), 2, "huge", "smollm2-135m")
+        self.assert_fails(run("bench", "--shape", "tiny", "--format", "q9"), 2, "q9")
+        self.assert_fails(run("bench", "--format", "q4_0"), 2, "--shape")
+        self.assert_fails(run("bench", "-o", "xml"), 2, "xml")
+        self.assert_fails(run("bench", "-p", "0"), 2, "--prompt-tokens")
+        self.assert_fails(run("bench", "-n", "none"), 2, "none")
+        self.assert_fails(run("bench", "-r", "0"), 2, "--runs")
+        self.assert_fails(run("bench", "--context", "-1"), 2, "--context")
+        self.assert_fails(run("bench", "-t", "0"), 2, "--threads")
+        self.assert_fails(run("bench", "-m", "/no/such/file.gguf"), 1, "/no/such/file.gguf")
 
     def test_wrong_environment(self):
         self.assert_fails(run("targets", env={"HOB_TARGET": "sse17"}), 1, "HOB_TARGET", "sse17")
@@ -328,6 +341,136 @@ class Tokenize(Case):
         expected = self.tokenize("-p", "ab\n", "--ids")
         self.assertEqual(self.tokenize("-f", self.path("text", b"ab\n"), "--ids"), expected)
         self.assertEqual(self.tokenize("--ids", stdin=b"ab\n"), expected)
+
+
+class Bench(Case):
+    """What comes out and whether it fits together; not how fast anything is."""
+
+    def bench(self, *args, env=None):
+        result = run("bench", "-p", "8", "-n", "4", "-r", "1", *args,
+                     env={"TMPDIR": self.directory, **(env or {})})
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(os.listdir(self.directory), [])
+        return result
+
+    def json(self, *args, env=None):
+        result = self.bench("--shape", "tiny", "-o", "json", *args, env=env)
+        self.assertRegex(result.stderr.decode(), r"^hob: writing .*gguf, .* removed again\n$")
+        return json.loads(result.stdout)
+
+    def assert_samples(self, samples, runs):
+        self.assertEqual(len(samples["samples"]), runs)
+        for value in samples["samples"]:
+            self.assertTrue(0 < value < float("inf"), samples)
+        ordered = sorted(samples["samples"])
+        self.assertEqual((samples["min"], samples["max"]), (ordered[0], ordered[-1]))
+        middle = (ordered[(runs - 1) // 2] + ordered[runs // 2]) / 2
+        self.assertAlmostEqual(samples["median"], middle, delta=1e-9 * middle)
+
+    def assert_speed(self, speed, tokens, before, runs, limits):
+        self.assertEqual((speed["tokens"], speed["tokens_before"]), (tokens, before))
+        for name in "seconds", "tokens_per_second", "share":
+            self.assert_samples(speed[name], runs)
+        self.assert_samples(speed["limit"]["rate"], runs)
+        self.assertIn(speed["limit"]["name"], limits)
+        amount = (speed["matmul_operations"] if speed["limit"]["unit"] == "operations/s"
+                  else speed["weight_bytes"] + speed["cache_bytes"])
+        for i in range(runs):
+            seconds = speed["seconds"]["samples"][i]
+            self.assertAlmostEqual(speed["tokens_per_second"]["samples"][i] * seconds / tokens, 1)
+            least = amount / speed["limit"]["rate"]["samples"][i]
+            self.assertAlmostEqual(speed["share"]["samples"][i] * seconds / least, 1)
+
+    def test_json(self):
+        reads = {"l1", "l2", "l3", "memory"}
+        for format, kind in ("q4_0", "int8_dot"), ("bf16", "bf16_dot"), ("f16", "f32_fma"):
+            data = self.json("--format", format, "-r", "3", "-t", "1")
+            self.assertRegex(data["versions"]["hob"], r"^\d+\.\d+\.\d+$")
+            self.assertEqual(data["machine"]["target"], targets()[0])
+            self.assertEqual(data["machine"]["threads"], 1)
+            model = data["model"]
+            self.assertEqual((model["shape"], model["format"], model["file"]), ("tiny", format, None))
+            self.assertEqual(model["matrices"], {format: 15})
+            # Every matrix of the shape, the embedding as output matrix.
+            weights = 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512) + 512 * 256
+            self.assertEqual(model["weights_per_token"], weights)
+            self.assert_samples(data["load"]["seconds"], 3)
+            self.assert_speed(data["prompt"], 8, 0, 3, {kind})
+            self.assert_speed(data["generation"], 4, 16, 3, reads)
+            self.assertEqual(data["generation"]["matmul_operations"], 4 * 2 * weights)
+            self.assertEqual(data["generation"]["weight_bytes"], 4 * model["packed_bytes"])
+            self.assertGreater(data["peak_memory_bytes"], model["packed_bytes"])
+            self.assertNotIn("deep_generation", data)
+            self.assertNotIn("profile", data)
+
+    def test_context_and_profile(self):
+        for threads in "1", "2":
+            data = self.json("--context", "300", "--profile", "-t", threads)
+            self.assert_speed(data["deep_generation"], 4, 300, 1, {"l1", "l2", "l3", "memory"})
+            # bf16 keys and values of 128 elements in 2 layers.
+            for name, before in ("generation", 16), ("deep_generation", 300):
+                tokens = sum(range(before + 1, before + 5))
+                self.assertEqual(data[name]["cache_bytes"], 2 * 2 * 128 * 2 * tokens)
+            self.assertEqual(set(data["profile"]), {"prompt", "generation", "deep_generation"})
+            for name, spent in data["profile"].items():
+                self.assertGreater(spent["seconds"], 0)
+                ops = spent["ops"]
+                for op in "embed", "rms_norm", "prepare", "matmul", "rope", "append", "attention":
+                    self.assertGreater(ops[op], 0, name)
+                self.assertEqual(ops["sampling"] > 0, name != "prompt")
+                self.assertAlmostEqual(sum(ops.values()), 1, places=3)
+                self.assertAlmostEqual(sum(spent["matmuls"].values()), ops["matmul"])
+                self.assertTrue({"q", "gate", "down", "logits"} <= set(spent["matmuls"]))
+
+    def test_text(self):
+        text = self.bench("--shape", "tiny", "--format", "q8_0").stdout.decode()
+        self.assertIn("tiny with random weights", text)
+        self.assertRegex(text, r"\nload +[\d.]+ ms +[\d.]+ \.\. [\d.]+\n")
+        self.assertRegex(text, r"\nprompt, 8 tokens +[\d.]+ tok/s +.* % of [\d.]+ .?op/s int8 dots\n")
+        self.assertRegex(text, r"\ngeneration, 4 tokens after 16 +[\d.]+ tok/s +.* % of .*B/s from ")
+        self.assertNotIn("waiting", text)
+        self.assertLess(max(map(len, text.splitlines())), 120)
+        text = self.bench("--shape", "tiny", "--profile", "--context", "100").stdout.decode()
+        self.assertRegex(text, r"\ntime of all threads +prompt +generation +after 100\n")
+        self.assertRegex(text, r"\nwaiting +[\d.]+ % +[\d.]+ % +[\d.]+ %\n")
+
+    def test_scalar_has_no_peak(self):
+        data = self.json(env={"HOB_TARGET": "scalar"})
+        self.assertEqual(data["machine"]["target"], "scalar")
+        self.assertIsNone(data["prompt"]["share"])
+        self.assert_samples(data["prompt"]["tokens_per_second"], 1)
+        self.assert_speed(data["generation"], 4, 16, 1, {"l1", "l2", "l3", "memory"})
+
+    def test_models(self):
+        if has_default_model():
+            data = json.loads(self.bench("-o", "json").stdout)
+            self.assertEqual((data["model"]["file"], data["model"]["shape"]), (None, None))
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "tiny.gguf")
+            run("synth", "--shape", "tiny", "--format", "q8_0", "-o", path)
+            data = json.loads(self.bench("-m", path, "-o", "json").stdout)
+            self.assertEqual(data["model"]["file"], path)
+            # Without -p and -n, whatever fits.
+            result = run("bench", "-m", path, "-r", "1", "-o", "json", "--context", "500")
+            data = json.loads(result.stdout)
+            self.assertEqual((data["prompt"]["tokens"], data["generation"]["tokens"]), (512, 12))
+            self.assert_fails(run("bench", "-m", path, "-p", "513"), 2, "513", "512")
+            self.assert_fails(run("bench", "-m", path, "-n", "500"), 2, "500", "512")
+            self.assert_fails(run("bench", "-m", path, "--context", "512"), 2, "512")
+
+    def test_interrupted(self):
+        for number in signal.SIGINT, signal.SIGTERM:
+            # Once while it writes, once while it measures.
+            for shape, args in ("smollm2-135m", ["--format", "f32"]), ("tiny", ["-r", "1000000"]):
+                process = subprocess.Popen([HOB, "bench", "--shape", shape, *args],
+                                           env={**os.environ, "TMPDIR": self.directory},
+                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                process.stderr.readline()  # that it is going to write
+                time.sleep(0.2)
+                process.send_signal(number)
+                out, error = process.communicate(timeout=60)
+                self.assertEqual((process.returncode, out), (128 + number, b""), error)
+                self.assertEqual(os.listdir(self.directory), [])
 
 
 class Targets(Case):

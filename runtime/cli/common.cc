@@ -55,13 +55,18 @@ std::string ReadAll(std::FILE* file, const std::string& name) {
 
 void CatchSignals() {
   struct sigaction action = {};
-  action.sa_handler = [](int) { g_interrupted = 1; };
+  action.sa_handler = [](int number) { g_interrupted = number; };
   action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction before = {};
+    sigaction(number, nullptr, &before);
+    // Somebody (nohup, for instance) has seen to it that it does nothing.
+    if (before.sa_handler != SIG_IGN) sigaction(number, &action, nullptr);
+  }
   signal(SIGPIPE, SIG_IGN);
 }
 
-bool Interrupted() { return g_interrupted != 0; }
+int Interrupted() { return g_interrupted; }
 
 // ---------------------------------------------------------------- input and output
 
@@ -126,7 +131,17 @@ void Progress::Clear() {
 
 int Progress::Callback(void* self, float done) {
   static_cast<Progress*>(self)->Show(done);
-  return Interrupted() ? 1 : 0;
+  return Interrupted() != 0 ? 1 : 0;
+}
+
+std::string Compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "gcc " __VERSION__;
+#else
+  return "an unknown compiler";
+#endif
 }
 
 // ---------------------------------------------------------------- options
@@ -228,7 +243,7 @@ Session MakeSession(const Model& model, const EvalOptions& options, const Thread
                          .batch = options.batch,
                          .cache_type = cache_type,
                          .threads = threads.get(),
-                         .cancel = [](void*) { return Interrupted() ? 1 : 0; }});
+                         .cancel = [](void*) { return Interrupted() != 0 ? 1 : 0; }});
 }
 
 void AddTextOptions(CLI::App& command, TextOptions* options) {

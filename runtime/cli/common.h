@@ -21,10 +21,12 @@
 namespace hob::cli {
 
 inline constexpr int kExitOk = 0, kExitFailure = 1, kExitUsage = 2;
-inline constexpr int kExitInterrupted = 130;  // what a shell reports for a program ended by Ctrl-C
+// What a shell reports for a program that a signal ended is this plus its number; 130 for Ctrl-C.
+inline constexpr int kExitSignal = 128;
 
 using Action = std::function<void()>;
 
+void AddBench(CLI::App& app, Action& action);
 void AddInfo(CLI::App& app, Action& action);
 void AddLogits(CLI::App& app, Action& action);
 void AddQuantize(CLI::App& app, Action& action);
@@ -41,16 +43,17 @@ class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Ctrl-C was pressed and its work has stopped.
+// Ctrl-C was pressed, or the like, and the work has stopped.
 class Interrupt : public std::exception {
  public:
   const char* what() const noexcept override { return "interrupted"; }
 };
 
-// From now on Ctrl-C sets a flag, once; a second one ends the program as usual. Writing to a closed
-// pipe becomes an error.
+// From now on Ctrl-C, and being told to end or that the terminal is gone, set a flag, once; a
+// second time ends the program as usual. Writing to a closed pipe becomes an error.
 void CatchSignals();
-bool Interrupted();
+// The signal that came, or 0.
+int Interrupted();
 
 // ---------------------------------------------------------------- input and output
 
@@ -78,6 +81,9 @@ class OutputFile {
   std::string path_;
   std::FILE* file_;
 };
+
+// What the program was compiled by: "gcc 12.2.0".
+std::string Compiler();
 
 class Stopwatch {
  public:

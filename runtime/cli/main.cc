@@ -12,16 +12,6 @@
 namespace hob::cli {
 namespace {
 
-std::string Compiler() {
-#if defined(__clang__)
-  return "clang " __clang_version__;
-#elif defined(__GNUC__)
-  return "gcc " __VERSION__;
-#else
-  return "an unknown compiler";
-#endif
-}
-
 std::string Version() {
   return std::string("hob ") + hob_version() + "\ncompiled by " + Compiler() +
          "\nfor the instruction sets " + KnownTargetNames();
@@ -54,6 +44,7 @@ int Main(int argc, char** argv) {
       "  hob run -m model.gguf -p \"Once upon a time\"  any llama-like model in GGUF\n"
       "  hob info model.gguf                          what is in a model file\n"
       "  hob quantize model.gguf small.gguf q4_0      make it smaller and faster\n"
+      "  hob bench -m model.gguf                      how fast it is on this machine\n"
       "\n"
       "Data goes to stdout, progress and messages to stderr.\n"
       "Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.\n"
@@ -67,6 +58,7 @@ int Main(int argc, char** argv) {
   AddTargets(app, action);
   AddQuantize(app, action);
   AddSynth(app, action);
+  AddBench(app, action);
 
   std::string command;  // for messages
   try {
@@ -85,7 +77,7 @@ int Main(int argc, char** argv) {
   } catch (const UsageError& error) {
     return Fail(std::string(error.what()) + " (see hob " + command + " --help)", kExitUsage);
   } catch (const std::exception& error) {
-    return Interrupted() ? kExitInterrupted : Fail(error.what(), kExitFailure);
+    return Interrupted() != 0 ? kExitSignal + Interrupted() : Fail(error.what(), kExitFailure);
   }
 }
 

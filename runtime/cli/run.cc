@@ -72,7 +72,7 @@ Generated Generate(const Model& model, Session& session, const std::vector<int32
   generated.reused = EvalPrompt(session, prompt, cache);
   generated.prompt_seconds = prompt_watch.Seconds();
   const Stopwatch watch;
-  while (generated.tokens < limit && !Interrupted()) {
+  while (generated.tokens < limit && Interrupted() == 0) {
     const int32_t token = session.Sample();
     if (model.IsEnd(token)) break;
     Print(session.Text(token));
@@ -141,7 +141,7 @@ void Run(RunOptions options) {
     }
     std::fputc('\n', stderr);
   }
-  if (Interrupted()) throw Interrupt();
+  if (Interrupted() != 0) throw Interrupt();
 }
 
 }  // namespace
