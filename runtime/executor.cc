@@ -199,12 +199,17 @@ void Executor::RunEmbed(const Op& op, size_t begin, size_t end) {
   }
 }
 
+// A row in parts of the weight's size: one part, or its heads.
 void Executor::RunRmsNorm(const Op& op, size_t begin, size_t end) {
   const std::vector<float>& weight = op.vector->values;
+  const size_t cols = graph_.tensors()[op.output].cols;
   const RowKernels& kernels = hob::Rows();
   for (size_t i = begin; i < end; ++i) {
-    kernels.rms_norm(Floats(op.inputs[0], i), weight.data(), op.eps, weight.size(),
-                     Floats(op.output, i));
+    const float* x = Floats(op.inputs[0], i);
+    float* out = Floats(op.output, i);
+    for (size_t part = 0; part < cols; part += weight.size()) {
+      kernels.rms_norm(x + part, weight.data(), op.eps, weight.size(), out + part);
+    }
   }
 }
 
@@ -223,7 +228,7 @@ void Executor::RunMatmul(const Op& op, size_t begin, size_t end) {
       .packed = weight.packed,
       .act = Data(op.inputs[0]),
       .act_stride = weight.k,
-      .bias = nullptr,
+      .bias = op.vector == nullptr ? nullptr : op.vector->values.data(),
       .residual = op.inputs.size() > 1 ? Floats(op.inputs[1]) : nullptr,
       .out = Floats(op.output),
       .out_stride = weight.n,

@@ -26,6 +26,14 @@ void CheckCols(OpKind kind, const std::string& name, const Tensor& tensor, size_
        "input " + Shape(tensor) + " should have " + std::to_string(expected) + " columns, " + why);
 }
 
+void CheckSize(OpKind kind, const std::string& name, const WeightVector& vector, size_t expected,
+               const std::string& why) {
+  if (vector.values.size() == expected) return;
+  Fail(kind, name,
+       "vector '" + vector.name + "' has " + std::to_string(vector.values.size()) +
+           " values, expected " + std::to_string(expected) + ", " + why);
+}
+
 std::string Heads(size_t heads, size_t head_dim) {
   return std::to_string(heads) + " heads of " + std::to_string(head_dim);
 }
@@ -96,10 +104,23 @@ TensorId Graph::Embed(const std::string& name, const WeightMatrix& table) {
 
 TensorId Graph::RmsNorm(const std::string& name, TensorId x, const WeightVector& weight,
                         float eps) {
-  const Tensor& input = Input(OpKind::kRmsNorm, name, x);
-  CheckCols(OpKind::kRmsNorm, name, input, weight.values.size(), "as weight '" + weight.name + "'");
+  CheckCols(OpKind::kRmsNorm, name, Input(OpKind::kRmsNorm, name, x), weight.values.size(),
+            "as weight '" + weight.name + "'");
+  return AddRmsNorm(name, x, weight, eps);
+}
+
+TensorId Graph::RmsNormHeads(const std::string& name, TensorId x, const WeightVector& weight,
+                             float eps, const HeadShape& heads) {
+  CheckCols(OpKind::kRmsNorm, name, Input(OpKind::kRmsNorm, name, x),
+            heads.n_heads * heads.head_dim, Heads(heads.n_heads, heads.head_dim));
+  CheckSize(OpKind::kRmsNorm, name, weight, heads.head_dim, "one head");
+  return AddRmsNorm(name, x, weight, eps);
+}
+
+TensorId Graph::AddRmsNorm(const std::string& name, TensorId x, const WeightVector& weight,
+                           float eps) {
   return AddOp({.kind = OpKind::kRmsNorm, .inputs = {x}, .vector = &weight, .eps = eps},
-               {.name = name, .rows = input.rows, .cols = input.cols});
+               {.name = name, .rows = tensors_[x].rows, .cols = tensors_[x].cols});
 }
 
 // Nothing to do for f32; otherwise one op for all matmuls of x and this kind.
@@ -118,31 +139,40 @@ TensorId Graph::Prepare(TensorId x, ActKind kind) {
   return found->second;
 }
 
+void Graph::CheckEpilogue(const std::string& name, const Tensor& input, const WeightMatrix& weight,
+                          const Epilogue& epilogue) const {
+  const std::string n = "the n of weight '" + weight.name + "'";
+  if (epilogue.bias != nullptr) CheckSize(OpKind::kMatmul, name, *epilogue.bias, weight.n, n);
+  if (epilogue.residual == kNoTensor) return;
+  const Tensor& sum = Input(OpKind::kMatmul, name, epilogue.residual);
+  CheckCols(OpKind::kMatmul, name, sum, weight.n, n);
+  if (sum.rows != input.rows) {
+    Fail(OpKind::kMatmul, name, Shape(input) + " and " + Shape(sum) + " differ in rows");
+  }
+}
+
 TensorId Graph::AddMatmul(const std::string& name, TensorId x, const WeightMatrix& weight,
-                          TensorId residual, Storage storage) {
+                          const Epilogue& epilogue, Storage storage) {
   const Tensor& input = Input(OpKind::kMatmul, name, x);
   CheckCols(OpKind::kMatmul, name, input, weight.k, "the k of weight '" + weight.name + "'");
-  if (residual != kNoTensor) {
-    const Tensor& sum = Input(OpKind::kMatmul, name, residual);
-    CheckCols(OpKind::kMatmul, name, sum, weight.n, "the n of weight '" + weight.name + "'");
-    if (sum.rows != input.rows) {
-      Fail(OpKind::kMatmul, name, Shape(input) + " and " + Shape(sum) + " differ in rows");
-    }
-  }
+  CheckEpilogue(name, input, weight, epilogue);
   const RowSet rows = input.rows;
   std::vector<TensorId> inputs = {Prepare(x, weight.format->act)};  // `input` may have moved
-  if (residual != kNoTensor) inputs.push_back(residual);
-  return AddOp({.kind = OpKind::kMatmul, .inputs = std::move(inputs), .matrix = &weight},
+  if (epilogue.residual != kNoTensor) inputs.push_back(epilogue.residual);
+  return AddOp({.kind = OpKind::kMatmul,
+                .inputs = std::move(inputs),
+                .matrix = &weight,
+                .vector = epilogue.bias},
                {.name = name, .rows = rows, .cols = weight.n, .storage = storage});
 }
 
 TensorId Graph::Matmul(const std::string& name, TensorId x, const WeightMatrix& weight,
-                       TensorId residual) {
-  return AddMatmul(name, x, weight, residual, Storage::kFloats);
+                       const Epilogue& epilogue) {
+  return AddMatmul(name, x, weight, epilogue, Storage::kFloats);
 }
 
 TensorId Graph::Logits(const std::string& name, TensorId x, const WeightMatrix& weight) {
-  return AddMatmul(name, x, weight, kNoTensor, Storage::kLogits);
+  return AddMatmul(name, x, weight, {}, Storage::kLogits);
 }
 
 TensorId Graph::Rope(const std::string& name, TensorId x, const HeadShape& heads) {

@@ -1,7 +1,7 @@
-// A model's forward pass as a graph: tensors and the ops between them. An architecture (llama.cc)
-// builds it in reading order; every op checks its shapes. Plan then groups ops that are independent
-// of each other into phases and gives every tensor its place in one arena, so that running
-// (executor.h) allocates nothing.
+// A model's forward pass as a graph: tensors and the ops between them. An architecture
+// (decoder.cc) builds it in reading order; every op checks its shapes. Plan then groups ops that
+// are independent of each other into phases and gives every tensor its place in one arena, so that
+// running (executor.h) allocates nothing.
 //
 // A tensor has one row per token. How many tokens there are is only known when the graph runs; it
 // is planned for the most there can be.
@@ -72,9 +72,9 @@ struct Tensor {
 // What an op computes; inputs in this order.
 enum class OpKind {
   kEmbed,      // () -> x: the tokens' rows of `matrix`
-  kRmsNorm,    // x -> x / rms(x) * vector
+  kRmsNorm,    // x -> x / rms(x) * vector, for each part of a row that is as long as the vector
   kPrepare,    // x -> activations for matmuls of one ActKind
-  kMatmul,     // act [, residual] -> [residual +] act * matrix^T
+  kMatmul,     // act [, residual] -> [residual +] (act * matrix^T [+ vector])
   kRope,       // x -> x with its heads rotated by the tokens' positions
   kAppend,     // k, v -> the layer's cache with them
   kAttention,  // q, cache -> causal attention
@@ -92,12 +92,18 @@ struct HeadShape {
   hob_rope_style style = HOB_ROPE_INTERLEAVED;
 };
 
+// What a matmul does with its outputs, in this order, before it stores them.
+struct Epilogue {
+  const WeightVector* bias = nullptr;  // (n): added to every row
+  TensorId residual = kNoTensor;       // rows x n: added
+};
+
 struct Op {
   OpKind kind;
   std::vector<TensorId> inputs = {};
   TensorId output = kNoTensor;
   const WeightMatrix* matrix = nullptr;
-  const WeightVector* vector = nullptr;
+  const WeightVector* vector = nullptr;  // weight of kRmsNorm; bias of kMatmul, or nullptr
   float eps = 0;
   size_t layer = 0;
   HeadShape heads = {};
@@ -115,11 +121,14 @@ class Graph {
   // Each adds an op and gives its output, called `name`. They throw HOB_ERROR_SHAPE, naming op and
   // tensors, if shapes do not fit. Weights must outlive the graph. Shapes: rows x columns.
   TensorId Embed(const std::string& name, const WeightMatrix& table);  // -> rows x k
+  // weight: (columns of x).
   TensorId RmsNorm(const std::string& name, TensorId x, const WeightVector& weight, float eps);
-  // x: rows x k, residual: rows x n or kNoTensor -> rows x n. Matmuls with the same x share its
-  // prepared activations.
+  // Each head by itself. x: rows x (n_heads * head_dim); weight: (head_dim), the same for all.
+  TensorId RmsNormHeads(const std::string& name, TensorId x, const WeightVector& weight, float eps,
+                        const HeadShape& heads);
+  // x: rows x k -> rows x n. Matmuls with the same x share its prepared activations.
   TensorId Matmul(const std::string& name, TensorId x, const WeightMatrix& weight,
-                  TensorId residual = kNoTensor);
+                  const Epilogue& epilogue = {});
   // The same into the memory that a run is given: the end of the model.
   TensorId Logits(const std::string& name, TensorId x, const WeightMatrix& weight);
   // x: rows x (n_heads * head_dim).
@@ -146,7 +155,10 @@ class Graph {
   TensorId AddOp(Op op, Tensor output);
   TensorId Prepare(TensorId x, ActKind kind);
   TensorId AddMatmul(const std::string& name, TensorId x, const WeightMatrix& weight,
-                     TensorId residual, Storage storage);
+                     const Epilogue& epilogue, Storage storage);
+  void CheckEpilogue(const std::string& name, const Tensor& input, const WeightMatrix& weight,
+                     const Epilogue& epilogue) const;
+  TensorId AddRmsNorm(const std::string& name, TensorId x, const WeightVector& weight, float eps);
   const Tensor& Input(OpKind kind, const std::string& name, TensorId id) const;
   void CheckSameShape(OpKind kind, const std::string& name, TensorId a, TensorId b) const;
 

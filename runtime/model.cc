@@ -122,7 +122,7 @@ std::unique_ptr<Model> Model::Load(const Gguf& file, const hob_model_options& op
   model->has_prompt_template_ = file.Find(kTemplate) != nullptr;
   if (model->has_prompt_template_) model->prompt_template_ = file.GetString(kTemplate);
   // The dimensions first: an architecture that we do not know may have any tokenizer.
-  if (options.vocabulary_only == 0) model->config_ = ReadLlamaConfig(file);
+  if (options.vocabulary_only == 0) model->config_ = ReadDecoderConfig(file);
   model->tokenizer_ = Tokenizer::Create(file);
   if (options.vocabulary_only == 0) model->LoadWeights(file, options);
   return model;
@@ -135,14 +135,14 @@ void Model::LoadWeights(const Gguf& file, const hob_model_options& options) {
                                    " tokens, but token_embd.weight only " +
                                    std::to_string(config_.vocabulary) + " rows");
   }
-  weights_ = ReadLlamaWeights(file, config_);
+  weights_ = ReadDecoderWeights(file, config_);
   for (const GgufTensor& tensor : file.tensors()) parameters_ += tensor.elements;
   description_ = DescriptionOf(file);
   Pack(file, options);
 }
 
 void Model::Pack(const Gguf& file, const hob_model_options& options) {
-  const std::vector<WeightMatrix*> matrices = LlamaMatrices(weights_);
+  const std::vector<WeightMatrix*> matrices = DecoderMatrices(weights_);
   size_t bytes = 0;
   for (const WeightMatrix* matrix : matrices) {
     bytes += RoundUp(matrix->format->packed_bytes(matrix->n, matrix->k), kAlignment);

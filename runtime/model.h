@@ -12,8 +12,8 @@
 #include "hob/model.h"
 #include "runtime/aligned_buffer.h"
 #include "runtime/checksum.h"
+#include "runtime/decoder.h"
 #include "runtime/gguf.h"
-#include "runtime/llama.h"
 #include "runtime/tokenizer.h"
 
 namespace hob {
@@ -29,8 +29,8 @@ class Model {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   // Whether there is more than the tokenizer; what follows is empty otherwise.
   bool has_weights() const { return !weights_.layers.empty(); }
-  const LlamaConfig& config() const { return config_; }
-  const LlamaWeights& weights() const { return weights_; }
+  const DecoderConfig& config() const { return config_; }
+  const DecoderWeights& weights() const { return weights_; }
 
   // Tells models apart: of the architecture's metadata and of all tensors, with their values. Not
   // 0. The first call reads all weights.
@@ -47,8 +47,8 @@ class Model {
   std::string name_, architecture_, prompt_template_;
   bool has_prompt_template_ = false;
   std::unique_ptr<Tokenizer> tokenizer_;
-  LlamaConfig config_;
-  LlamaWeights weights_;
+  DecoderConfig config_;
+  DecoderWeights weights_;
   AlignedBuffer packed_;  // all matrices, each 64-byte aligned
   size_t parameters_ = 0;
   Checksum description_;                          // of everything but the matrices' values

@@ -12,11 +12,13 @@ namespace {
 // megabyte for heads of 64. A longer sequence has steps long enough not to notice the computing.
 constexpr size_t kMostKept = 4096;
 
-size_t Bytes(const LlamaConfig& config, size_t rows) { return rows * config.n_rot * sizeof(float); }
+size_t Bytes(const DecoderConfig& config, size_t rows) {
+  return rows * config.n_rot * sizeof(float);
+}
 
 }  // namespace
 
-RopeRows::RopeRows(const LlamaConfig& config, size_t context, size_t batch)
+RopeRows::RopeRows(const DecoderConfig& config, size_t context, size_t batch)
     : config_(config),
       most_kept_(std::min(context, kMostKept)),
       table_(Bytes(config, most_kept_)),

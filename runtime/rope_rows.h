@@ -6,7 +6,7 @@
 #include <cstddef>
 
 #include "runtime/aligned_buffer.h"
-#include "runtime/llama.h"
+#include "runtime/decoder.h"
 
 namespace hob {
 
@@ -14,7 +14,7 @@ class RopeRows {
  public:
   // For sequences of up to `context` tokens, evaluated up to `batch` at a time. `config` must
   // outlive this object.
-  RopeRows(const LlamaConfig& config, size_t context, size_t batch);
+  RopeRows(const DecoderConfig& config, size_t context, size_t batch);
 
   // (batch, n_rot), as hob_rope_table makes it, for the rows that were set last.
   const float* data() const { return Floats(rows_); }
@@ -31,7 +31,7 @@ class RopeRows {
   }
   void Compute(size_t position, size_t rows, float* table) const;
 
-  const LlamaConfig& config_;
+  const DecoderConfig& config_;
   size_t most_kept_;     // positions
   size_t kept_ = 0;      // the first positions, which are computed once
   AlignedBuffer table_;  // (most_kept, n_rot), of which `kept` are there

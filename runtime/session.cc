@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "kernels/targets.h"
+#include "runtime/decoder.h"
 #include "runtime/error.h"
-#include "runtime/llama.h"
 #include "runtime/mapped_file.h"
 #include "runtime/temporary_file.h"
 #include "runtime/unicode.h"
@@ -16,14 +16,14 @@ namespace {
 constexpr size_t kDefaultContext = 4096;
 constexpr size_t kDefaultBatch = 256;
 
-bool HasF32Matrices(const LlamaWeights& weights) {
-  return std::all_of(weights.layers.begin(), weights.layers.end(), [](const LlamaLayer& layer) {
+bool HasF32Matrices(const DecoderWeights& weights) {
+  return std::all_of(weights.layers.begin(), weights.layers.end(), [](const DecoderLayer& layer) {
     return layer.q.format->id == HOB_FORMAT_F32 && layer.down.format->id == HOB_FORMAT_F32;
   });
 }
 
 Graph PlannedGraph(const Model& model, size_t batch) {
-  Graph graph = BuildLlama(model.config(), model.weights());
+  Graph graph = BuildDecoder(model.config(), model.weights());
   graph.Plan(batch);
   return graph;
 }

@@ -213,7 +213,7 @@ TEST(CacheTest, DescribesTheSession) {
 // The angles of a step's rows are those of the whole table, in whatever order rows are set, below
 // and above what is kept, and where they straddle that.
 TEST(CacheTest, RopeRowsAreThoseOfTheTable) {
-  LlamaConfig config;
+  DecoderConfig config;
   config.n_rot = 6;
   config.rope_base = 10000;
   config.rope_factors = {1.0f, 2.0f, 3.0f};

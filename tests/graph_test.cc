@@ -5,11 +5,12 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/aligned_buffer.h"
+#include "runtime/decoder.h"
 #include "runtime/error.h"
-#include "runtime/llama.h"
 
 namespace hob {
 namespace {
@@ -24,33 +25,39 @@ WeightVector Vector(const std::string& name, size_t size) {
 }
 
 // A model's weights without the data.
-struct Llama {
-  LlamaConfig config;
-  LlamaWeights weights;
+struct Decoder {
+  DecoderConfig config;
+  DecoderWeights weights;
 };
 
-Llama MakeLlama(size_t layers, hob_format format) {
-  Llama llama;
-  llama.config = {.vocabulary = 500,
-                  .context = 256,
-                  .layers = layers,
-                  .width = 96,
-                  .feed_forward = 256,
-                  .heads = 6,
-                  .kv_heads = 3,
-                  .head_dim = 16,
-                  .rms_eps = 1e-5f,
-                  .n_rot = 16,
-                  .rope_base = 1e4,
-                  .rope_freq_scale = 1,
-                  .rope_factors = {}};
-  LlamaWeights& weights = llama.weights;
+Decoder MakeDecoder(std::string_view architecture, size_t layers, hob_format format) {
+  Decoder decoder;
+  decoder.config = {.architecture = FindArchitecture(architecture),
+                    .vocabulary = 500,
+                    .context = 256,
+                    .layers = layers,
+                    .width = 96,
+                    .feed_forward = 256,
+                    .heads = 6,
+                    .kv_heads = 3,
+                    .head_dim = 16,
+                    .rms_eps = 1e-5f,
+                    .n_rot = 16,
+                    .rope_base = 1e4,
+                    .rope_freq_scale = 1,
+                    .rope_factors = {}};
+  DecoderWeights& weights = decoder.weights;
   weights.embedding = Matrix("embedding", 500, 96, format);
   for (size_t i = 0; i < layers; ++i) {
     weights.layers.push_back({.attention_norm = Vector("attn_norm", 96),
                               .q = Matrix("q", 96, 96, format),
                               .k = Matrix("k", 48, 96, format),
                               .v = Matrix("v", 48, 96, format),
+                              .q_bias = Vector("q_bias", 96),
+                              .k_bias = Vector("k_bias", 48),
+                              .v_bias = Vector("v_bias", 48),
+                              .q_norm = Vector("q_norm", 16),
+                              .k_norm = Vector("k_norm", 16),
                               .attention_output = Matrix("o", 96, 96, format),
                               .feed_forward_norm = Vector("ffn_norm", 96),
                               .gate = Matrix("gate", 256, 96, format),
@@ -59,7 +66,7 @@ Llama MakeLlama(size_t layers, hob_format format) {
   }
   weights.output_norm = Vector("output_norm", 96);
   weights.tied = true;
-  return llama;
+  return decoder;
 }
 
 // What the tests need to know of a planned graph, found from its ops alone.
@@ -136,35 +143,41 @@ class Plan {
 };
 
 TEST(GraphTest, ArenaOfAModel) {
-  for (hob_format format : {HOB_FORMAT_F32, HOB_FORMAT_BF16, HOB_FORMAT_Q8_0}) {
-    const Llama llama = MakeLlama(4, format);
-    Graph graph = BuildLlama(llama.config, llama.weights);
-    graph.Plan(64);
-    const Plan plan(graph);
-    plan.ExpectDependenciesInOrder();
-    plan.ExpectNoOverlap();
-    size_t sum = 0;
-    for (const Tensor& tensor : graph.tensors()) sum += tensor.bytes;
-    EXPECT_LT(graph.arena_bytes() * 4, sum);
+  for (const Architecture& architecture : kArchitectures) {
+    SCOPED_TRACE(architecture.name);
+    for (hob_format format : {HOB_FORMAT_F32, HOB_FORMAT_BF16, HOB_FORMAT_Q8_0}) {
+      const Decoder decoder = MakeDecoder(architecture.name, 4, format);
+      Graph graph = BuildDecoder(decoder.config, decoder.weights);
+      graph.Plan(64);
+      const Plan plan(graph);
+      plan.ExpectDependenciesInOrder();
+      plan.ExpectNoOverlap();
+      size_t sum = 0;
+      for (const Tensor& tensor : graph.tensors()) sum += tensor.bytes;
+      EXPECT_LT(graph.arena_bytes() * 4, sum);
+    }
   }
 }
 
 TEST(GraphTest, ArenaDoesNotGrowWithLayers) {
-  const Llama shallow = MakeLlama(2, HOB_FORMAT_Q8_0), deep = MakeLlama(12, HOB_FORMAT_Q8_0);
-  Graph a = BuildLlama(shallow.config, shallow.weights);
-  Graph b = BuildLlama(deep.config, deep.weights);
+  const Decoder shallow = MakeDecoder("llama", 2, HOB_FORMAT_Q8_0);
+  const Decoder deep = MakeDecoder("llama", 12, HOB_FORMAT_Q8_0);
+  Graph a = BuildDecoder(shallow.config, shallow.weights);
+  Graph b = BuildDecoder(deep.config, deep.weights);
   a.Plan(32);
   b.Plan(32);
   EXPECT_EQ(a.arena_bytes(), b.arena_bytes());
 }
 
 TEST(GraphTest, IndependentOpsShareAPhase) {
-  const Llama llama = MakeLlama(2, HOB_FORMAT_Q8_0);
-  Graph graph = BuildLlama(llama.config, llama.weights);
+  const Decoder decoder = MakeDecoder("qwen3", 2, HOB_FORMAT_Q8_0);
+  Graph graph = BuildDecoder(decoder.config, decoder.weights);
   graph.Plan(8);
   const Plan plan(graph);
   EXPECT_EQ(plan.PhaseOf("blk.0.q"), plan.PhaseOf("blk.0.k"));
   EXPECT_EQ(plan.PhaseOf("blk.0.q"), plan.PhaseOf("blk.0.v"));
+  EXPECT_EQ(plan.PhaseOf("blk.0.q_norm"), plan.PhaseOf("blk.0.k_norm"));
+  EXPECT_LT(plan.PhaseOf("blk.0.q_norm"), plan.PhaseOf("blk.0.q_rope"));
   EXPECT_EQ(plan.PhaseOf("blk.0.q_rope"), plan.PhaseOf("blk.0.k_rope"));
   EXPECT_EQ(plan.PhaseOf("blk.0.gate"), plan.PhaseOf("blk.0.up"));
   EXPECT_LT(plan.PhaseOf("blk.0.cache"), plan.PhaseOf("blk.0.attn"));
@@ -187,11 +200,15 @@ TEST(GraphTest, InPlaceWhereNobodyReadsTheInputAnymore) {
   const WeightVector norm = Vector("n", 64);
   Graph graph;
   const TensorId x = graph.Embed("x", embedding);
-  const TensorId h = graph.RmsNorm("h", x, norm, 1e-5f);   // x is still needed
-  const TensorId sum = graph.Matmul("sum", h, weight, x);  // the last use of x
-  const TensorId twice = graph.Add("twice", sum, sum);     // reads sum twice
-  const TensorId last = graph.Add("last", twice, h);       // may overwrite twice
+  const TensorId h = graph.RmsNorm("h", x, norm, 1e-5f);                 // x is still needed
+  const TensorId sum = graph.Matmul("sum", h, weight, {.residual = x});  // the last use of x
+  const TensorId twice = graph.Add("twice", sum, sum);                   // reads sum twice
+  const TensorId last = graph.Add("last", twice, h);                     // may overwrite twice
+  const WeightVector head = Vector("head", 16);
+  const TensorId heads = graph.RmsNormHeads("heads", last, head, 1e-5f,
+                                            {.n_heads = 4, .n_kv_heads = 4, .head_dim = 16});
   graph.Plan(4);
+  EXPECT_EQ(graph.tensors()[heads].in_place_of, last);
   EXPECT_EQ(graph.tensors()[h].in_place_of, kNoTensor);
   EXPECT_EQ(graph.tensors()[sum].in_place_of, x);
   EXPECT_EQ(graph.tensors()[twice].in_place_of, kNoTensor);
@@ -234,14 +251,24 @@ TEST(GraphTest, ShapeErrorsNameOpAndTensors) {
   ExpectError([&] { graph.RmsNorm("h", x, norm, 1e-5f); },
               {"rms_norm 'h'", "'x' (batch rows x 64)", "48", "'norm'"});
   ExpectError([&] { graph.Matmul("q", x, wide); }, {"matmul 'q'", "'x'", "96", "'wide'"});
-  ExpectError([&] { graph.Matmul("q", x, half, x); }, {"matmul 'q'", "'x'", "32", "'half'"});
+  ExpectError([&] { graph.Matmul("q", x, half, {.residual = x}); },
+              {"matmul 'q'", "'x'", "32", "'half'"});
+  ExpectError([&] { graph.Matmul("q", x, half, {.bias = &norm}); },
+              {"matmul 'q'", "'norm' has 48 values", "expected 32", "'half'"});
   ExpectError([&] { graph.SiluMul("s", x, y); }, {"silu_mul 's'", "'x'", "'y'", "same shape"});
   ExpectError([&] { graph.Add("s", x, graph.OutputRows(x)); }, {"add 's'", "output rows"});
-  ExpectError([&] { graph.Matmul("q", graph.OutputRows(y), Matrix("sq", 32, 32), y); },
-              {"matmul 'q'", "'y'", "rows"});
+  ExpectError(
+      [&] { graph.Matmul("q", graph.OutputRows(y), Matrix("sq", 32, 32), {.residual = y}); },
+      {"matmul 'q'", "'y'", "rows"});
   const HeadShape heads{.n_heads = 3, .n_kv_heads = 2, .head_dim = 16, .n_rot = 16};
   ExpectError([&] { graph.Rope("r", x, heads); }, {"rope 'r'", "'x'", "3 heads of 16"});
   ExpectError([&] { graph.Append("c", 0, x, x, heads); }, {"append 'c'", "2 heads of 16"});
+  const WeightVector head = Vector("head", 16);
+  ExpectError([&] { graph.RmsNormHeads("n", x, head, 1e-5f, heads); },
+              {"rms_norm 'n'", "'x' (batch rows x 64)", "48", "3 heads of 16"});
+  const HeadShape four{.n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .n_rot = 16};
+  ExpectError([&] { graph.RmsNormHeads("n", x, norm, 1e-5f, four); },
+              {"rms_norm 'n'", "'norm' has 48 values", "expected 16", "one head"});
   const HeadShape odd{.n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .n_rot = 15};
   ExpectError([&] { graph.Rope("r", x, odd); }, {"rope 'r'", "15"});
   ExpectError([&] { graph.Attention("a", x, y, odd); }, {"attention 'a'", "not a cache"});

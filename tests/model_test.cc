@@ -18,6 +18,7 @@
 #include <random>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -51,6 +52,7 @@ using test::MissingData;
 // ---------------------------------------------------------------- random models
 
 struct Shape {
+  std::string_view architecture = "llama";
   hob_format format = HOB_FORMAT_F32;
   bool mixed = false;  // matrices of several formats
   bool tied = false;
@@ -60,6 +62,13 @@ struct Shape {
   bool rope_factors = false;  // a tensor rope_freqs.weight
   size_t vocabulary = 290;    // some more than the tokenizer has, and no multiple of 16
   size_t context = 96;
+
+  // What the architectures have, said here again: the oracle does not ask the runtime.
+  bool qkv_bias() const { return architecture == "qwen2"; }
+  bool qk_norm() const { return architecture == "qwen3"; }
+  hob_rope_style rope() const {
+    return architecture == "llama" ? HOB_ROPE_INTERLEAVED : HOB_ROPE_HALVES;
+  }
 };
 
 struct TestTensor {
@@ -68,7 +77,7 @@ struct TestTensor {
   std::vector<uint8_t> blocks;  // (n, row bytes)
 };
 
-// A llama model with random weights: as a GGUF file, and as tensors for the oracle.
+// A model with random weights: as a GGUF file, and as tensors for the oracle.
 class TestModel {
  public:
   explicit TestModel(const Shape& shape, uint32_t seed = 1) : shape_(shape), random_(seed) {
@@ -81,6 +90,15 @@ class TestModel {
       AddMatrix(block + "attn_q.weight", q_width, s.width);
       AddMatrix(block + "attn_k.weight", kv_width, s.width);
       AddMatrix(block + "attn_v.weight", kv_width, s.width);
+      if (s.qkv_bias()) {
+        AddBias(block + "attn_q.bias", q_width);
+        AddBias(block + "attn_k.bias", kv_width);
+        AddBias(block + "attn_v.bias", kv_width);
+      }
+      if (s.qk_norm()) {
+        AddVector(block + "attn_q_norm.weight", s.head_dim);
+        AddVector(block + "attn_k_norm.weight", s.head_dim);
+      }
       AddMatrix(block + "attn_output.weight", s.width, q_width);
       AddVector(block + "ffn_norm.weight", s.width);
       AddMatrix(block + "ffn_gate.weight", s.feed_forward, s.width);
@@ -99,10 +117,11 @@ class TestModel {
   GgufWriter Writer() const {
     const Shape& s = shape_;
     GgufWriter writer;
-    writer.SetString("general.architecture", "llama");
+    const auto key = [&](const char* name) { return std::string(s.architecture) + "." + name; };
+    writer.SetString("general.architecture", s.architecture);
     writer.SetString("general.name", "test model");
-    const auto set = [&](const char* key, size_t value) {
-      writer.SetU32(std::string("llama.") + key, static_cast<uint32_t>(value));
+    const auto set = [&](const char* name, size_t value) {
+      writer.SetU32(key(name), static_cast<uint32_t>(value));
     };
     set("block_count", s.layers);
     set("context_length", s.context);
@@ -115,11 +134,11 @@ class TestModel {
       set("attention.value_length", s.head_dim);
     }
     if (s.n_rot != s.head_dim) set("rope.dimension_count", s.n_rot);
-    writer.SetF32("llama.attention.layer_norm_rms_epsilon", kEps);
-    writer.SetF32("llama.rope.freq_base", s.rope_base);
+    writer.SetF32(key("attention.layer_norm_rms_epsilon"), kEps);
+    writer.SetF32(key("rope.freq_base"), s.rope_base);
     if (s.rope_factor != 1.0f) {
-      writer.SetString("llama.rope.scaling.type", "linear");
-      writer.SetF32("llama.rope.scaling.factor", s.rope_factor);
+      writer.SetString(key("rope.scaling.type"), "linear");
+      writer.SetF32(key("rope.scaling.factor"), s.rope_factor);
     }
     test::AddSpmVocabulary(&writer);
     for (const auto& [name, tensor] : tensors_) {
@@ -144,6 +163,9 @@ class TestModel {
   }
   void AddVector(const std::string& name, size_t size) {
     Add(name, HOB_FORMAT_F32, 1, size, 0.5f, 1.0f);
+  }
+  void AddBias(const std::string& name, size_t size) {
+    Add(name, HOB_FORMAT_F32, 1, size, 0.5f, 0.0f);
   }
   void Add(const std::string& name, hob_format format, size_t n, size_t k, float spread,
            float center) {
@@ -196,14 +218,18 @@ class Reference {
     for (size_t i = 0; i < s_.layers; ++i) {
       const std::string block = "blk." + std::to_string(i) + ".";
       Floats h = Norm(x, block + "attn_norm.weight");
-      Floats q = Matmul(h, block + "attn_q.weight");
-      Floats k = Matmul(h, block + "attn_k.weight");
-      const Floats v = Matmul(h, block + "attn_v.weight");
+      Floats q = Project(h, block + "attn_q");
+      Floats k = Project(h, block + "attn_k");
+      const Floats v = Project(h, block + "attn_v");
+      if (s_.qk_norm()) {
+        q = Norm(q, block + "attn_q_norm.weight");
+        k = Norm(k, block + "attn_k_norm.weight");
+      }
       for (size_t t = 0; t < m; ++t) {
         const float* angles = table.data() + t * s_.n_rot;
-        reference::Rope(HOB_ROPE_INTERLEAVED, angles, s_.heads, s_.head_dim, s_.n_rot,
+        reference::Rope(s_.rope(), angles, s_.heads, s_.head_dim, s_.n_rot,
                         q.data() + t * s_.heads * s_.head_dim);
-        reference::Rope(HOB_ROPE_INTERLEAVED, angles, s_.kv_heads, s_.head_dim, s_.n_rot,
+        reference::Rope(s_.rope(), angles, s_.kv_heads, s_.head_dim, s_.n_rot,
                         k.data() + t * s_.kv_heads * s_.head_dim);
       }
       h.assign(q.size(), 0.0f);
@@ -223,6 +249,7 @@ class Reference {
   }
 
  private:
+  // Of each part of x that is as long as the weight: a row, or a head.
   Floats Norm(const Floats& x, const std::string& name) const {
     const Floats weight = Decode(model_.tensor(name), 0);
     Floats out(x.size());
@@ -233,13 +260,20 @@ class Reference {
     return out;
   }
 
-  Floats Matmul(const Floats& x, const std::string& name, const Floats* residual = nullptr) const {
+  // With the bias that the architecture has for q, k and v, or none.
+  Floats Project(const Floats& x, const std::string& name) const {
+    const Floats bias = s_.qkv_bias() ? Decode(model_.tensor(name + ".bias"), 0) : Floats();
+    return Matmul(x, name + ".weight", nullptr, s_.qkv_bias() ? bias.data() : nullptr);
+  }
+
+  Floats Matmul(const Floats& x, const std::string& name, const Floats* residual = nullptr,
+                const float* bias = nullptr) const {
     const TestTensor& weight = model_.tensor(name);
     const size_t m = x.size() / weight.k;
     Floats out(m * weight.n);
     reference::Matmul(*FindFormat(weight.format), weight.blocks.data(), weight.n, weight.k,
-                      x.data(), weight.k, m, nullptr,
-                      residual == nullptr ? nullptr : residual->data(), out.data(), weight.n);
+                      x.data(), weight.k, m, bias, residual == nullptr ? nullptr : residual->data(),
+                      out.data(), weight.n);
     return out;
   }
 
@@ -295,6 +329,13 @@ void RunOnThreads(void*, size_t n, void (*body)(void*, size_t), void* argument) 
 }
 void RunInTurn(void*, size_t n, void (*body)(void*, size_t), void* argument) {
   for (size_t i = 0; i < n; ++i) body(argument, i);
+}
+
+// The names of the targets that this machine can run.
+std::vector<const char*> Targets() {
+  std::vector<const char*> names(hob_targets(nullptr, 0));
+  hob_targets(names.data(), names.size());
+  return names;
 }
 
 std::vector<int32_t> RandomTokens(size_t count, size_t vocabulary, uint32_t seed = 7) {
@@ -386,15 +427,83 @@ TEST(ModelTest, EveryShapeMatchesTheReference) {
        .n_rot = 20},
       {.rope_base = 500000.0f, .rope_factor = 4.0f},
       {.rope_factors = true},
+      {.architecture = "qwen2", .mixed = true, .heads = 4, .kv_heads = 1},
+      {.architecture = "qwen2", .n_rot = 8, .rope_base = 1e6f, .rope_factor = 4.0f},
+      {.architecture = "qwen3", .mixed = true, .heads = 4, .kv_heads = 4},
+      {.architecture = "qwen3",  // heads * head_dim below the width, and not a multiple of 16
+       .layers = 1,
+       .heads = 3,
+       .kv_heads = 1,
+       .head_dim = 20,
+       .n_rot = 20,
+       .rope_base = 1e6f},
   };
   const std::vector<int32_t> tokens = RandomTokens(40, 290);
   int number = 0;
   for (const Shape& shape : shapes) {
     const TestModel test(shape);
-    ExpectSameBits(Eval(Load(test.Bytes()), tokens, 290, SessionOptions()),
-                   Reference(test).Logits(tokens, HOB_CACHE_F32),
-                   "shape " + std::to_string(number++));
+    ExpectSameBits(
+        Eval(Load(test.Bytes()), tokens, 290, SessionOptions(0, nullptr, 1 + HOB_CACHE_F32)),
+        Reference(test).Logits(tokens, HOB_CACHE_F32), "shape " + std::to_string(number++));
   }
+}
+
+// All that must not change bits, against the oracle.
+void ExpectReferenceEverywhere(const TestModel& test, const std::string& what) {
+  const ModelPtr model = Load(test.Bytes());
+  const std::vector<int32_t> tokens = RandomTokens(23, 290);
+  for (int type : {HOB_CACHE_F32, HOB_CACHE_BF16}) {
+    const Floats expected = Reference(test).Logits(tokens, static_cast<hob_cache_type>(type));
+    for (const char* target : Targets()) {
+      ASSERT_EQ(hob_target_set(target), HOB_OK);
+      for (size_t count : {1, 2, 3}) {
+        const hob_threads threads = {sizeof(hob_threads), nullptr, count, RunOnThreads};
+        for (size_t batch : {1, 7, 23}) {
+          ExpectSameBits(Eval(model, tokens, 290, SessionOptions(batch, &threads, 1 + type)),
+                         expected,
+                         what + " cache " + std::to_string(type) + " " + target + " threads " +
+                             std::to_string(count) + " batch " + std::to_string(batch));
+        }
+      }
+    }
+    ASSERT_EQ(hob_target_set(nullptr), HOB_OK);
+  }
+}
+
+TEST(ModelTest, EveryArchitectureMatchesTheReferenceEverywhere) {
+  for (std::string_view architecture : {"llama", "qwen2", "qwen3"}) {
+    for (hob_format format : {HOB_FORMAT_F32, HOB_FORMAT_Q8_0, HOB_FORMAT_Q4_0}) {
+      // Heads that are neither width / heads long nor a multiple of 16.
+      const TestModel test({.architecture = architecture,
+                            .format = format,
+                            .tied = format == HOB_FORMAT_Q8_0,
+                            .head_dim = 24,
+                            .n_rot = 24});
+      ExpectReferenceEverywhere(test, std::string(architecture) + " " + FindFormat(format)->name);
+    }
+  }
+}
+
+// The oracle in turn: each part of an architecture that the others have not changes the logits.
+TEST(ModelTest, ArchitecturesDiffer) {
+  const std::vector<int32_t> tokens = RandomTokens(9, 290);
+  std::vector<Floats> logits;
+  for (std::string_view architecture : {"llama", "qwen2", "qwen3"}) {
+    TestModel test({.architecture = architecture});
+    logits.push_back(Eval(Load(test.Bytes()), tokens, 290, SessionOptions()));
+    for (auto& [name, tensor] : test.tensors()) {
+      const bool special = name.find("bias") != std::string::npos ||
+                           name.find("q_norm") != std::string::npos ||
+                           name.find("k_norm") != std::string::npos;
+      if (!special) continue;
+      const TestTensor kept = tensor;
+      std::fill(tensor.blocks.begin(), tensor.blocks.end(), 0);
+      EXPECT_NE(Eval(Load(test.Bytes()), tokens, 290, SessionOptions()), logits.back()) << name;
+      tensor = kept;
+    }
+  }
+  EXPECT_NE(logits[0], logits[1]);
+  EXPECT_NE(logits[0], logits[2]);
 }
 
 TEST(ModelTest, BatchesThreadsAndTargetsDoNotChangeBits) {
@@ -414,12 +523,10 @@ TEST(ModelTest, BatchesThreadsAndTargetsDoNotChangeBits) {
                        std::to_string(count) + " threads, batch " + std::to_string(batch));
       }
     }
-    const char* targets[32];
-    const size_t n_targets = hob_targets(targets, 32);
-    for (size_t i = 0; i < n_targets; ++i) {
-      ASSERT_EQ(hob_target_set(targets[i]), HOB_OK);
+    for (const char* target : Targets()) {
+      ASSERT_EQ(hob_target_set(target), HOB_OK);
       for (size_t batch : {1, 45}) {
-        ExpectSameBits(Eval(model, tokens, 290, SessionOptions(batch)), expected, targets[i]);
+        ExpectSameBits(Eval(model, tokens, 290, SessionOptions(batch)), expected, target);
       }
     }
     ASSERT_EQ(hob_target_set(nullptr), HOB_OK);
@@ -684,6 +791,18 @@ TEST(ModelTest, Describe) {
   EXPECT_LT(info.weight_bytes, info.parameters * 34 / 32 * 11 / 10);
 }
 
+TEST(ModelTest, HeadsNeedNotShareTheWidth) {
+  const TestModel test({.architecture = "qwen3", .head_dim = 40, .n_rot = 40});
+  const ModelPtr model = Load(test.Bytes());
+  hob_model_info info{};
+  info.struct_size = sizeof(info);
+  ASSERT_EQ(hob_model_describe(model.get(), &info), HOB_OK);
+  EXPECT_STREQ(info.architecture, "qwen3");
+  EXPECT_EQ(info.width, 64u);
+  EXPECT_EQ(info.heads, 4u);
+  EXPECT_EQ(info.head_dim, 40u);
+}
+
 TEST(ModelTest, VocabularyOnly) {
   const TestModel test({});
   hob_model_options options = ModelOptions();
@@ -732,33 +851,59 @@ void ExpectLoadError(const std::vector<uint8_t>& bytes, hob_status status,
   }
 }
 
+// A tensor of an architecture.
+struct Case {
+  std::string_view architecture;
+  const char* tensor;
+};
+
 TEST(ModelTest, MissingTensorsAreNamed) {
-  for (const char* name : {"token_embd.weight", "output_norm.weight", "blk.1.attn_norm.weight",
-                           "blk.0.attn_k.weight", "blk.1.ffn_down.weight"}) {
-    TestModel test({});
-    test.tensors().erase(name);
+  for (const auto& [architecture, name] :
+       {Case{"llama", "token_embd.weight"}, Case{"llama", "output_norm.weight"},
+        Case{"llama", "blk.1.attn_norm.weight"}, Case{"llama", "blk.0.attn_k.weight"},
+        Case{"llama", "blk.1.ffn_down.weight"}, Case{"qwen2", "blk.0.attn_q.bias"},
+        Case{"qwen2", "blk.1.attn_k.bias"}, Case{"qwen2", "blk.1.attn_v.bias"},
+        Case{"qwen3", "blk.0.attn_q_norm.weight"}, Case{"qwen3", "blk.1.attn_k_norm.weight"}}) {
+    TestModel test({.architecture = architecture});
+    ASSERT_EQ(test.tensors().erase(name), 1u);
     ExpectLoadError(test.Bytes(), HOB_ERROR_FILE, {name});
   }
 }
 
 TEST(ModelTest, WrongShapesAreNamed) {
-  TestModel test({});
-  test.tensors()["blk.1.attn_v.weight"] = test.tensors()["blk.1.ffn_up.weight"];
-  ExpectLoadError(test.Bytes(), HOB_ERROR_SHAPE,
-                  {"'blk.1.attn_v.weight'", "64 x 96", "expected 64 x 32"});
-  TestModel norm({});
-  norm.tensors()["output_norm.weight"] = norm.tensors()["output.weight"];
-  ExpectLoadError(norm.Bytes(), HOB_ERROR_SHAPE,
-                  {"'output_norm.weight'", "64 x 290", "expected 64"});
+  // `tensor` replaced by one called `other`.
+  const auto replace = [](const Case& one, const char* other,
+                          const std::vector<std::string>& parts) {
+    TestModel test({.architecture = one.architecture});
+    test.tensors().at(one.tensor) = test.tensors().at(other);
+    ExpectLoadError(test.Bytes(), HOB_ERROR_SHAPE, parts);
+  };
+  replace({"llama", "blk.1.attn_v.weight"}, "blk.1.ffn_up.weight",
+          {"'blk.1.attn_v.weight'", "64 x 96", "expected 64 x 32"});
+  replace({"llama", "output_norm.weight"}, "output.weight",
+          {"'output_norm.weight'", "64 x 290", "expected 64"});
+  replace({"qwen2", "blk.1.attn_k.bias"}, "blk.1.attn_q.bias",
+          {"'blk.1.attn_k.bias'", "dimensions 64", "expected 32"});
+  replace({"qwen2", "blk.0.attn_q.bias"}, "blk.0.attn_q.weight",
+          {"'blk.0.attn_q.bias'", "64 x 64", "expected 64"});
+  replace({"qwen3", "blk.0.attn_q_norm.weight"}, "blk.0.attn_norm.weight",
+          {"'blk.0.attn_q_norm.weight'", "dimensions 64", "expected 16"});
+  replace({"qwen3", "blk.1.attn_k_norm.weight"}, "blk.0.attn_norm.weight",
+          {"'blk.1.attn_k_norm.weight'", "dimensions 64", "expected 16"});
   TestModel few({.vocabulary = 285});
   ExpectLoadError(few.Bytes(), HOB_ERROR_SHAPE, {"286 tokens", "285 rows"});
 }
 
 TEST(ModelTest, WhatTheModelDoesNotUseIsRefused) {
-  for (const char* name : {"blk.0.attn_q.bias", "blk.2.attn_norm.weight", "output.bias"}) {
-    TestModel test({});
+  for (const auto& [architecture, name] :
+       {Case{"llama", "blk.0.attn_q.bias"}, Case{"llama", "blk.2.attn_norm.weight"},
+        Case{"llama", "output.bias"}, Case{"llama", "blk.0.attn_q_norm.weight"},
+        Case{"qwen2", "blk.0.attn_q_norm.weight"}, Case{"qwen2", "blk.0.attn_output.bias"},
+        Case{"qwen2", "blk.2.attn_q.bias"}, Case{"qwen3", "blk.0.attn_k.bias"},
+        Case{"qwen3", "blk.1.attn_v_norm.weight"}, Case{"qwen3", "cls.output.weight"}}) {
+    TestModel test({.architecture = architecture});
     test.tensors()[name] = test.tensors()["output_norm.weight"];
-    ExpectLoadError(test.Bytes(), HOB_ERROR_UNSUPPORTED, {name});
+    ExpectLoadError(test.Bytes(), HOB_ERROR_UNSUPPORTED, {name, std::string(architecture)});
   }
 }
 
@@ -770,20 +915,23 @@ TEST(ModelTest, MetadataIsChecked) {
     return writer.WriteBytes();
   };
   ExpectLoadError(with([](GgufWriter& w) { w.SetString("general.architecture", "foo"); }),
-                  HOB_ERROR_UNSUPPORTED, {"'foo'", "'llama'"});
-  struct Case {
+                  HOB_ERROR_UNSUPPORTED, {"'foo'", "llama, qwen2, qwen3"});
+  // Keys are those of the architecture.
+  ExpectLoadError(with([](GgufWriter& w) { w.SetString("general.architecture", "qwen2"); }),
+                  HOB_ERROR_FILE, {"'qwen2.block_count'"});
+  struct Value {
     const char* key;
     uint32_t value;
   };
   for (const auto& [key, value] :
-       {Case{"llama.block_count", 0}, Case{"llama.block_count", 1025},
-        Case{"llama.block_count", UINT32_MAX}, Case{"llama.context_length", 0},
-        Case{"llama.context_length", UINT32_MAX}, Case{"llama.embedding_length", 0},
-        Case{"llama.embedding_length", UINT32_MAX}, Case{"llama.feed_forward_length", 0},
-        Case{"llama.attention.head_count", 0}, Case{"llama.attention.head_count", UINT32_MAX},
-        Case{"llama.attention.head_count_kv", 0}, Case{"llama.attention.head_count_kv", 5},
-        Case{"llama.rope.dimension_count", 0}, Case{"llama.rope.dimension_count", 7},
-        Case{"llama.rope.dimension_count", 18}}) {
+       {Value{"llama.block_count", 0}, Value{"llama.block_count", 1025},
+        Value{"llama.block_count", UINT32_MAX}, Value{"llama.context_length", 0},
+        Value{"llama.context_length", UINT32_MAX}, Value{"llama.embedding_length", 0},
+        Value{"llama.embedding_length", UINT32_MAX}, Value{"llama.feed_forward_length", 0},
+        Value{"llama.attention.head_count", 0}, Value{"llama.attention.head_count", UINT32_MAX},
+        Value{"llama.attention.head_count_kv", 0}, Value{"llama.attention.head_count_kv", 5},
+        Value{"llama.rope.dimension_count", 0}, Value{"llama.rope.dimension_count", 7},
+        Value{"llama.rope.dimension_count", 18}}) {
     ExpectLoadError(with([&](GgufWriter& w) { w.SetU32(key, value); }), HOB_ERROR_FILE,
                     {key, std::to_string(value)});
   }

@@ -35,9 +35,10 @@ typedef struct hob_model_options {
   int vocabulary_only;  // other than 0: only the tokenizer, of any architecture; no session then
 } hob_model_options;
 
-// Loads a model from a GGUF file. `options` may be NULL. The file may change or vanish afterwards.
-// Errors: HOB_ERROR_IO (path), HOB_ERROR_FILE (damaged), HOB_ERROR_UNSUPPORTED (architecture,
-// tokenizer or tensor type, by name), HOB_ERROR_SHAPE, HOB_ERROR_MEMORY, HOB_ERROR_CANCELLED.
+// Loads a model from a GGUF file: architecture llama, qwen2 or qwen3. `options` may be NULL. The
+// file may change or vanish afterwards. Errors: HOB_ERROR_IO (path), HOB_ERROR_FILE (damaged),
+// HOB_ERROR_UNSUPPORTED (architecture, tokenizer or tensor type, by name), HOB_ERROR_SHAPE,
+// HOB_ERROR_MEMORY, HOB_ERROR_CANCELLED.
 HOB_API hob_status hob_model_load(const char* path, const hob_model_options* options,
                                   hob_model** model);
 

@@ -41,7 +41,7 @@ int Main(int argc, char** argv) {
       "Examples:\n"
       "  hob run -p \"turn off the kitchen lights\"     the built-in model: a request in, JSON "
       "out\n"
-      "  hob run -m model.gguf -p \"Once upon a time\"  any llama-like model in GGUF\n"
+      "  hob run -m model.gguf -p \"Once upon a time\"  a Llama or Qwen model in GGUF\n"
       "  hob info model.gguf                          what is in a model file\n"
       "  hob quantize model.gguf small.gguf q4_0      make it smaller and faster\n"
       "  hob bench -m model.gguf                      how fast it is on this machine\n"
