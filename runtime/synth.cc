@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "kernels/formats.h"
+#include "runtime/decoder.h"
 #include "runtime/encode.h"
 #include "runtime/error.h"
 #include "runtime/gguf.h"
@@ -43,13 +44,32 @@ constexpr std::string_view kSmolNames[] = {
     "<file_sep>",       "<filename>",      "<gh_stars>",     "<issue_start>",  "<issue_comment>",
     "<issue_closed>",   "<jupyter_start>", "<jupyter_text>", "<jupyter_code>", "<jupyter_output>",
     "<jupyter_script>", "<empty_output>"};
-constexpr std::string_view kQwenNames[] = {
-    "<|endoftext|>",      "<|im_start|>",     "<|im_end|>",     "<|object_ref_start|>",
-    "<|object_ref_end|>", "<|box_start|>",    "<|box_end|>",    "<|quad_start|>",
-    "<|quad_end|>",       "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-    "<|image_pad|>",      "<|video_pad|>",    "<tool_call>",    "</tool_call>",
-    "<|fim_prefix|>",     "<|fim_middle|>",   "<|fim_suffix|>", "<|fim_pad|>",
-    "<|repo_name|>",      "<|file_sep|>"};
+constexpr std::string_view kQwen3Names[] = {"<|endoftext|>",
+                                            "<|im_start|>",
+                                            "<|im_end|>",
+                                            "<|object_ref_start|>",
+                                            "<|object_ref_end|>",
+                                            "<|box_start|>",
+                                            "<|box_end|>",
+                                            "<|quad_start|>",
+                                            "<|quad_end|>",
+                                            "<|vision_start|>",
+                                            "<|vision_end|>",
+                                            "<|vision_pad|>",
+                                            "<|image_pad|>",
+                                            "<|video_pad|>",
+                                            "<tool_call>",
+                                            "</tool_call>",
+                                            "<|fim_prefix|>",
+                                            "<|fim_middle|>",
+                                            "<|fim_suffix|>",
+                                            "<|fim_pad|>",
+                                            "<|repo_name|>",
+                                            "<|file_sep|>",
+                                            "<tool_response>",
+                                            "</tool_response>",
+                                            "<think>",
+                                            "</think>"};
 constexpr std::string_view kLlamaNames[] = {"<|begin_of_text|>",
                                             "<|end_of_text|>",
                                             "<|reserved_special_token_0|>",
@@ -64,7 +84,10 @@ constexpr std::string_view kLlamaNames[] = {"<|begin_of_text|>",
 
 constexpr Specials kTinySpecials = {kTinyNames, true, 3, 0, false, "", "", 1, 2, 2};
 constexpr Specials kSmolSpecials = {kSmolNames, true, 17, 0, false, "", "", 1, 2, 2};
-constexpr Specials kQwenSpecials = {kQwenNames, false, 293, 151665, false, "[PAD", "]", 0, 2, 0};
+constexpr Specials kQwen3Specials = {kQwen3Names, false, 293, 151669, false, "[PAD", "]", 0, 2, 0};
+// Qwen2.5 has not the last four names.
+constexpr Specials kQwen2Specials = {
+    std::span(kQwen3Names).first(22), false, 293, 151665, false, "[PAD", "]", 0, 2, 0};
 constexpr Specials kLlamaSpecials = {kLlamaNames, false, 256, 3, true, "<|reserved_special_token_",
                                      "|>",        0,     9,   4};
 
@@ -75,27 +98,30 @@ struct RopeScaling {
 
 struct Shape {
   std::string_view name, size_label, architecture;
-  uint32_t layers, width, feed_forward, heads, kv_heads, vocabulary, context;
+  uint32_t layers, width, feed_forward, heads, kv_heads, head_dim, vocabulary, context;
   float rms_eps, rope_base;
-  bool qkv_bias;
   std::optional<RopeScaling> rope_scaling;
   std::string_view pre;  // tokenizer.ggml.pre
   bool add_bos;
   const Specials& specials;
-
-  uint32_t head_dim() const { return width / heads; }
 };
 
 // As in the config.json of the instruct models on huggingface.co that they are named after. The
 // embedding is the output matrix, too, in all of them.
 const Shape kShapes[] = {
-    {"tiny", "2M", "llama", 2, 256, 512, 4, 2, 512, 512, 1e-5F, 1e4F, false, std::nullopt, "smollm",
+    {"tiny", "2M", "llama", 2, 256, 512, 4, 2, 64, 512, 512, 1e-5F, 1e4F, std::nullopt, "smollm",
      false, kTinySpecials},
-    {"smollm2-135m", "135M", "llama", 30, 576, 1536, 9, 3, 49152, 8192, 1e-5F, 1e5F, false,
+    {"tiny-qwen2", "2M", "qwen2", 2, 256, 512, 4, 2, 64, 512, 512, 1e-6F, 1e6F, std::nullopt,
+     "qwen2", false, kTinySpecials},
+    {"tiny-qwen3", "2M", "qwen3", 2, 256, 512, 4, 2, 128, 512, 512, 1e-6F, 1e6F, std::nullopt,
+     "qwen2", false, kTinySpecials},
+    {"smollm2-135m", "135M", "llama", 30, 576, 1536, 9, 3, 64, 49152, 8192, 1e-5F, 1e5F,
      std::nullopt, "smollm", false, kSmolSpecials},
-    {"qwen2.5-0.5b", "0.5B", "qwen2", 24, 896, 4864, 14, 2, 151936, 32768, 1e-6F, 1e6F, true,
-     std::nullopt, "qwen2", false, kQwenSpecials},
-    {"llama-3.2-1b", "1B", "llama", 16, 2048, 8192, 32, 8, 128256, 131072, 1e-5F, 5e5F, false,
+    {"qwen2.5-0.5b", "0.5B", "qwen2", 24, 896, 4864, 14, 2, 64, 151936, 32768, 1e-6F, 1e6F,
+     std::nullopt, "qwen2", false, kQwen2Specials},
+    {"qwen3-0.6b", "0.6B", "qwen3", 28, 1024, 3072, 16, 8, 128, 151936, 40960, 1e-6F, 1e6F,
+     std::nullopt, "qwen2", false, kQwen3Specials},
+    {"llama-3.2-1b", "1B", "llama", 16, 2048, 8192, 32, 8, 64, 128256, 131072, 1e-5F, 5e5F,
      RopeScaling{32, 1, 4, 8192}, "llama-bpe", true, kLlamaSpecials},
 };
 
@@ -220,11 +246,11 @@ void SetMetadata(const Shape& shape, uint32_t file_type, GgufWriter* writer) {
   writer->SetU32(key("feed_forward_length"), shape.feed_forward);
   writer->SetU32(key("attention.head_count"), shape.heads);
   writer->SetU32(key("attention.head_count_kv"), shape.kv_heads);
-  writer->SetU32(key("attention.key_length"), shape.head_dim());
-  writer->SetU32(key("attention.value_length"), shape.head_dim());
+  writer->SetU32(key("attention.key_length"), shape.head_dim);
+  writer->SetU32(key("attention.value_length"), shape.head_dim);
   writer->SetF32(key("attention.layer_norm_rms_epsilon"), shape.rms_eps);
   writer->SetF32(key("rope.freq_base"), shape.rope_base);
-  writer->SetU32(key("rope.dimension_count"), shape.head_dim());
+  writer->SetU32(key("rope.dimension_count"), shape.head_dim);
   writer->SetU32(key("vocab_size"), shape.vocabulary);
 }
 
@@ -262,7 +288,7 @@ void FillNormal(uint64_t seed, uint64_t first, float scale, std::span<float> out
 
 // ---------------------------------------------------------------- the weights
 
-struct Tensor {
+struct SynthTensor {
   std::string name;
   std::vector<uint64_t> dims;
   float mean = 0, deviation = 0;   // of a vector
@@ -277,7 +303,7 @@ std::vector<float> RopeFactors(const Shape& shape) {
   const RopeScaling& scaling = *shape.rope_scaling;
   // Wave i is 2 pi base^(i / n) tokens long. n is a power of two, so roots and products will do,
   // which unlike pow() are the same on every machine.
-  const size_t n = shape.head_dim() / 2;
+  const size_t n = shape.head_dim / 2;
   double root = shape.rope_base;
   for (size_t power = n; power > 1; power /= 2) root = std::sqrt(root);
 
@@ -294,20 +320,24 @@ std::vector<float> RopeFactors(const Shape& shape) {
   return factors;
 }
 
-std::vector<Tensor> ListTensors(const Shape& shape) {
-  const uint64_t width = shape.width, kv_width = shape.kv_heads * shape.head_dim();
-  const uint64_t feed_forward = shape.feed_forward;
-  std::vector<Tensor> tensors;
+std::vector<SynthTensor> ListTensors(const Shape& shape) {
+  const Architecture& architecture = *FindArchitecture(shape.architecture);
+  const uint64_t width = shape.width, feed_forward = shape.feed_forward;
+  const uint64_t head_dim = shape.head_dim;
+  const uint64_t q_width = shape.heads * head_dim, kv_width = shape.kv_heads * head_dim;
+  std::vector<SynthTensor> tensors;
   const auto matrix = [&](const std::string& name, uint64_t row, uint64_t rows) {
     tensors.push_back({.name = name + ".weight", .dims = {row, rows}});
   };
-  const auto norm = [&](const std::string& name) {
+  const auto norm = [&](const std::string& name, uint64_t size) {
     tensors.push_back(
-        {.name = name + ".weight", .dims = {width}, .mean = 1.0F, .deviation = 0.125F});
+        {.name = name + ".weight", .dims = {size}, .mean = 1.0F, .deviation = 0.125F});
   };
-  const auto bias = [&](const std::string& name, uint64_t size) {
-    if (!shape.qkv_bias) return;
-    tensors.push_back({.name = name + ".bias", .dims = {size}, .mean = 0.0F, .deviation = 0.125F});
+  // A matrix with the bias that some architectures have there.
+  const auto projection = [&](const std::string& name, uint64_t rows) {
+    matrix(name, width, rows);
+    if (!architecture.qkv_bias) return;
+    tensors.push_back({.name = name + ".bias", .dims = {rows}, .mean = 0.0F, .deviation = 0.125F});
   };
 
   matrix("token_embd", width, shape.vocabulary);
@@ -318,24 +348,25 @@ std::vector<Tensor> ListTensors(const Shape& shape) {
   }
   for (uint32_t layer = 0; layer < shape.layers; ++layer) {
     const std::string block = "blk." + std::to_string(layer) + ".";
-    norm(block + "attn_norm");
-    matrix(block + "attn_q", width, width);
-    bias(block + "attn_q", width);
-    matrix(block + "attn_k", width, kv_width);
-    bias(block + "attn_k", kv_width);
-    matrix(block + "attn_v", width, kv_width);
-    bias(block + "attn_v", kv_width);
-    matrix(block + "attn_output", width, width);
-    norm(block + "ffn_norm");
+    norm(block + "attn_norm", width);
+    projection(block + "attn_q", q_width);
+    projection(block + "attn_k", kv_width);
+    projection(block + "attn_v", kv_width);
+    if (architecture.qk_norm) {
+      norm(block + "attn_q_norm", head_dim);
+      norm(block + "attn_k_norm", head_dim);
+    }
+    matrix(block + "attn_output", q_width, width);
+    norm(block + "ffn_norm", width);
     matrix(block + "ffn_gate", width, feed_forward);
     matrix(block + "ffn_up", width, feed_forward);
     matrix(block + "ffn_down", feed_forward, width);
   }
-  norm("output_norm");
+  norm("output_norm", width);
   return tensors;
 }
 
-void WriteVector(const Tensor& tensor, uint64_t seed, const GgufWriter::Sink& sink) {
+void WriteVector(const SynthTensor& tensor, uint64_t seed, const GgufWriter::Sink& sink) {
   std::vector<float> values = tensor.values;
   if (values.empty()) {
     values.resize(tensor.dims[0]);
@@ -345,7 +376,7 @@ void WriteVector(const Tensor& tensor, uint64_t seed, const GgufWriter::Sink& si
   sink({reinterpret_cast<const uint8_t*>(values.data()), values.size() * sizeof(float)});
 }
 
-void WriteMatrix(const Tensor& tensor, const Format& format, uint64_t seed,
+void WriteMatrix(const SynthTensor& tensor, const Format& format, uint64_t seed,
                  const hob_threads* threads, const GgufWriter::Sink& sink,
                  const std::function<void(uint64_t)>& advance) {
   constexpr size_t kPieces = 1024;
@@ -406,10 +437,10 @@ void Synthesize(std::string_view shape_name, std::string_view format, const std:
   SetMetadata(shape, goal.file_type, &writer);
   SetVocabulary(shape, &writer);
 
-  const std::vector<Tensor> tensors = ListTensors(shape);
+  const std::vector<SynthTensor> tensors = ListTensors(shape);
   std::vector<MixTensor> mix_tensors;
   uint64_t total = 0, done = 0;
-  for (const Tensor& tensor : tensors) {
+  for (const SynthTensor& tensor : tensors) {
     mix_tensors.push_back(
         {tensor.name, static_cast<uint32_t>(tensor.dims.size()), tensor.dims[0], tensor.rows()});
     total += tensor.count();
@@ -427,7 +458,7 @@ void Synthesize(std::string_view shape_name, std::string_view format, const std:
       goal, {std::string(shape.architecture), shape.layers, shape.heads, shape.kv_heads, 0},
       mix_tensors);
   for (size_t i = 0; i < tensors.size(); ++i) {
-    const Tensor& tensor = tensors[i];
+    const SynthTensor& tensor = tensors[i];
     const uint64_t seed = SeedOf(options.seed, tensor.name);
     if (choices[i].format.empty()) {
       writer.AddTensor(tensor.name, HOB_FORMAT_F32, tensor.dims,

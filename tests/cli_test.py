@@ -168,6 +168,7 @@ class Files(Case):
         result = run("info", path)
         self.assertEqual(result.returncode, 0)
         self.assertIn(b"general.architecture", result.stdout)
+        self.assertIn(b"nothing (hob runs llama, qwen2, qwen3)", result.stdout)
         info = json.loads(run("info", path, "--json", "--tensors").stdout)
         self.assertEqual(info["metadata"]["general.architecture"], "nothing")
         self.assertEqual(info["metadata"]["tokenizer.ggml.tokens"]["count"], 264)
@@ -200,9 +201,9 @@ class Quantize(Case):
 class Synth(Case):
     """Models from nothing, and what quantizing makes of them."""
 
-    def synth(self, name, format, *args):
+    def synth(self, name, format, *args, shape="tiny"):
         path = self.path(name)
-        result = run("synth", "--shape", "tiny", "--format", format, "-o", path, *args)
+        result = run("synth", "--shape", shape, "--format", format, "-o", path, *args)
         self.assertEqual((result.returncode, result.stdout), (0, b""), result.stderr)
         self.assertEqual(result.stderr.count(b"\n"), 1, result.stderr)
         return path
@@ -230,6 +231,24 @@ class Synth(Case):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assert_fails(run("synth", "--shape", "tiny", "--format", "f16", "-o",
                               "/no/such/dir/out"), 1, "/no/such")
+
+    def test_architectures(self):
+        tokens = ",".join(map(str, range(20, 60)))
+        for shape, architecture in (("tiny", "llama"), ("tiny-qwen2", "qwen2"),
+                                    ("tiny-qwen3", "qwen3")):
+            path = self.synth("a.gguf", "q4_0", shape=shape)
+            self.assertEqual(self.info(path)["metadata"]["general.architecture"], architecture)
+            self.assertIn("architecture    %s\n" % architecture, run("info", path).stdout.decode())
+            logits = []
+            for batch in "1", "7", "40":
+                result = run("logits", "-m", path, "--tokens", tokens, "--batch", batch, "-o",
+                             self.path("logits"))
+                self.assertEqual(result.returncode, 0, result.stderr)
+                logits.append(self.read("logits"))
+            self.assertEqual(len(logits[0]), 40 * 512 * 4)
+            self.assertTrue(logits[0] == logits[1] == logits[2], shape)
+            result = run("run", "-q", "-m", path, "-p", "hello", "-n", "5", "--raw")
+            self.assertEqual(result.returncode, 0, result.stderr)
 
     def test_every_format_and_mix(self):
         source = self.synth("f32.gguf", "f32")

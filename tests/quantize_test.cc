@@ -395,10 +395,12 @@ TEST(Synth, TheBitsAreFixed) {
 
 TEST(Synth, ShapesAreThoseOfTheRealModels) {
   const test::TempDir dir;
-  std::map<std::string, uint64_t> expected = {{"tiny", 1312000}};
+  std::map<std::string, uint64_t> expected = {
+      {"tiny", 1312000}, {"tiny-qwen2", 1313024}, {"tiny-qwen3", 1705728}};
   if (std::getenv("HOB_TEST_QUICK") == nullptr) {
     expected["smollm2-135m"] = 134515008;  // as in the models' cards
     expected["qwen2.5-0.5b"] = 494032768;
+    expected["qwen3-0.6b"] = 596049920;
     expected["llama-3.2-1b"] = 1235814400 + 32;  // and the factors of its rotations
   }
   for (const auto& [shape, parameters] : expected) {
@@ -444,23 +446,26 @@ TEST(Synth, ShapesAreThoseOfTheRealModels) {
 
 TEST(Synth, ActivationsStayFinite) {
   const test::TempDir dir;
-  Synthesize("tiny", "f32", dir.File("out.gguf"), {});
-  hob_model* model = nullptr;
-  ASSERT_EQ(hob_model_load(dir.File("out.gguf").c_str(), nullptr, &model), HOB_OK)
-      << hob_status_message();
-  hob_session* session = nullptr;
-  ASSERT_EQ(hob_session_create(model, nullptr, &session), HOB_OK);
-  std::vector<int32_t> tokens(64);
-  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 7);
-  ASSERT_EQ(hob_session_eval(session, tokens.data(), tokens.size(), nullptr), HOB_OK);
-  const float* logits = nullptr;
-  ASSERT_EQ(hob_session_logits(session, &logits), HOB_OK);
-  double squares = 0;
-  for (size_t i = 0; i < 512; ++i) squares += static_cast<double>(logits[i]) * logits[i];
-  EXPECT_GT(std::sqrt(squares / 512), 0.3);
-  EXPECT_LT(std::sqrt(squares / 512), 3);
-  hob_session_free(session);
-  hob_model_free(model);
+  for (const char* shape : {"tiny", "tiny-qwen2", "tiny-qwen3"}) {
+    SCOPED_TRACE(shape);
+    Synthesize(shape, "f32", dir.File("out.gguf"), {});
+    hob_model* model = nullptr;
+    ASSERT_EQ(hob_model_load(dir.File("out.gguf").c_str(), nullptr, &model), HOB_OK)
+        << hob_status_message();
+    hob_session* session = nullptr;
+    ASSERT_EQ(hob_session_create(model, nullptr, &session), HOB_OK);
+    std::vector<int32_t> tokens(64);
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 7);
+    ASSERT_EQ(hob_session_eval(session, tokens.data(), tokens.size(), nullptr), HOB_OK);
+    const float* logits = nullptr;
+    ASSERT_EQ(hob_session_logits(session, &logits), HOB_OK);
+    double squares = 0;
+    for (size_t i = 0; i < 512; ++i) squares += static_cast<double>(logits[i]) * logits[i];
+    EXPECT_GT(std::sqrt(squares / 512), 0.3);
+    EXPECT_LT(std::sqrt(squares / 512), 3);
+    hob_session_free(session);
+    hob_model_free(model);
+  }
 }
 
 TEST(Synth, NamesWhatItDoesNotKnow) {

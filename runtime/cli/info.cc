@@ -6,6 +6,7 @@
 #include <string>
 
 #include "runtime/cli/common.h"
+#include "runtime/decoder.h"
 #include "runtime/default_model/default_model.h"
 #include "runtime/gguf.h"
 
@@ -103,10 +104,20 @@ std::string JsonText(const Gguf& file, bool with_tensors) {
   return root.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+// The architecture, and whether hob has it; with a file of any other it can still do much.
+std::string ArchitectureText(const Gguf& file) {
+  const std::string_view name = file.GetString("general.architecture", "");
+  std::string text(name);
+  if (FindArchitecture(name) == nullptr) {
+    text += " (hob runs " + ArchitectureNames() + ")";
+  }
+  return text;
+}
+
 std::string PlainText(const Gguf& file, bool with_tensors) {
   const Totals totals = Sum(file);
   std::string out = "file            " + file.source() + "\n";
-  out += "architecture    " + std::string(file.GetString("general.architecture", "")) + "\n";
+  out += "architecture    " + ArchitectureText(file) + "\n";
   out += "name            " + std::string(file.GetString("general.name", "")) + "\n";
   out += "parameters      " + std::to_string(totals.parameters) + "\n";
   out += "tensor bytes    " + std::to_string(totals.bytes) + "\n";
