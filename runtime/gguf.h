@@ -130,8 +130,8 @@ class Gguf {
   // A tensor's data; throws HOB_ERROR_UNSUPPORTED if hob does not know its type. Memory given to
   // FromMemory may be aligned to nothing, and so is the data then.
   std::span<const uint8_t> Data(const GgufTensor& tensor) const;
-  // Gives the memory of bytes [begin, end) of a mapped tensor, all without them, back to the system,
-  // for instance once they have been packed. Pages that are only partly in there stay.
+  // Gives the memory of bytes [begin, end) of a mapped tensor, all without them, back to the
+  // system, for instance once they have been packed. Pages that are only partly in there stay.
   void DropPages(const GgufTensor& tensor, size_t begin = 0, size_t end = SIZE_MAX) const;
 
   // Throws Error(status, "SOURCE: message").

@@ -1,5 +1,5 @@
-// A file mapped into memory, read-only, and what else is asked of the operating system's memory.
-// The only place that knows how it does that.
+// A file mapped into memory, read-only, and large pages. The only place that knows how the
+// operating system does these.
 #ifndef HOB_RUNTIME_MAPPED_FILE_H_
 #define HOB_RUNTIME_MAPPED_FILE_H_
 
