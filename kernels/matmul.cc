@@ -33,28 +33,54 @@ const void* ActivationRow(ActKind kind, const MatmulTask& task, size_t row) {
   return static_cast<const float*>(task.act) + row * task.act_stride;
 }
 
+namespace {
+
+// Blocks [first, first + blocks) of rows [row_begin, row_end).
+void QuantizeBlocks(const float* x, size_t x_stride, size_t m, const Q8Acts& acts, size_t first,
+                    size_t blocks, size_t row_begin, size_t row_end) {
+  const RowKernels& kernels = Rows();
+  for (size_t row = row_begin; row < row_end; ++row) {
+    const size_t at = first * m + row;
+    kernels.quantize_q8(x + row * x_stride + first * kBlock, blocks, m * kBlock,
+                        acts.codes + at * kBlock, m, acts.scales + at,
+                        acts.sums + 2 * first * m + row);
+  }
+}
+
+// Columns [k_begin, k_end) of rows [row_begin, row_end).
+void PairColumns(const float* x, size_t x_stride, size_t k, size_t k_begin, size_t k_end,
+                 size_t row_begin, size_t row_end, uint32_t* pairs) {
+  const RowKernels& kernels = Rows();
+  for (size_t row = row_begin; row < row_end; ++row) {
+    kernels.to_bf16_pairs(x + row * x_stride + k_begin, k_end - k_begin,
+                          pairs + row * ((k + 1) / 2) + k_begin / 2);
+  }
+}
+
+}  // namespace
+
 void PrepareActivations(ActKind kind, const float* x, size_t x_stride, size_t m, size_t k,
                         size_t row_begin, size_t row_end, void* buffer) {
-  const RowKernels& kernels = Rows();
   if (kind == ActKind::kQ8) {
-    const Q8Acts acts = Q8ActsIn(buffer, m, k);
     // A few blocks of all rows, then the next: neighbouring rows share cache lines, and the lines
     // of one row, 32 m bytes apart, may all fall into one set of the cache.
-    const size_t at_once = m == 1 ? k / kBlock : 16;
-    for (size_t b = 0; b < k / kBlock; b += at_once) {
-      const size_t blocks = std::min(at_once, k / kBlock - b);
-      for (size_t row = row_begin; row < row_end; ++row) {
-        const size_t at = b * m + row;
-        kernels.quantize_q8(x + row * x_stride + b * kBlock, blocks, m * kBlock,
-                            acts.codes + at * kBlock, m, acts.scales + at,
-                            acts.sums + 2 * b * m + row);
-      }
+    const size_t all = k / kBlock, at_once = m == 1 ? all : 16;
+    for (size_t b = 0; b < all; b += at_once) {
+      QuantizeBlocks(x, x_stride, m, Q8ActsIn(buffer, m, k), b, std::min(at_once, all - b),
+                     row_begin, row_end);
     }
   } else if (kind == ActKind::kBF16) {
-    for (size_t row = row_begin; row < row_end; ++row) {
-      kernels.to_bf16_pairs(x + row * x_stride, k,
-                            static_cast<uint32_t*>(buffer) + row * ((k + 1) / 2));
-    }
+    PairColumns(x, x_stride, k, 0, k, row_begin, row_end, static_cast<uint32_t*>(buffer));
+  }
+}
+
+void PrepareColumns(ActKind kind, const float* x, size_t x_stride, size_t m, size_t k,
+                    size_t k_begin, size_t k_end, void* buffer) {
+  if (kind == ActKind::kQ8) {
+    QuantizeBlocks(x, x_stride, m, Q8ActsIn(buffer, m, k), k_begin / kBlock,
+                   (k_end - k_begin) / kBlock, 0, m);
+  } else if (kind == ActKind::kBF16) {
+    PairColumns(x, x_stride, k, k_begin, k_end, 0, m, static_cast<uint32_t*>(buffer));
   }
 }
 

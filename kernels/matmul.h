@@ -34,6 +34,10 @@ const void* ActivationRow(ActKind kind, const MatmulTask& task, size_t row);
 void PrepareActivations(ActKind kind, const float* x, size_t x_stride, size_t m, size_t k,
                         size_t row_begin, size_t row_end, void* buffer);
 
+// Prepares columns [k_begin, k_end) of all rows; k_begin a multiple of 32, k_end one or k.
+void PrepareColumns(ActKind kind, const float* x, size_t x_stride, size_t m, size_t k,
+                    size_t k_begin, size_t k_end, void* buffer);
+
 // Panels [panel_begin, panel_end) on the active target. `task.act` is the prepared buffer, or the
 // rows themselves for kF32.
 void MatmulPanels(const Format& format, const MatmulTask& task, size_t panel_begin,

@@ -76,7 +76,6 @@ Graph BuildDecoder(const DecoderConfig& config, const DecoderWeights& weights) {
       k = graph.RmsNormHeads(name("k_norm"), k, layer.k_norm, eps, kv_heads);
     }
     q = graph.Rope(name("q_rope"), q, q_heads);
-    k = graph.Rope(name("k_rope"), k, kv_heads);
     const TensorId cache = graph.Append(name("cache"), i, k, v, kv_heads);
     if (i + 1 == config.layers) {
       // From here on nothing flows between tokens: rows that nobody wants logits of can go.
@@ -88,9 +87,7 @@ Graph BuildDecoder(const DecoderConfig& config, const DecoderWeights& weights) {
     x = graph.Matmul(name("attn_out"), h, layer.attention_output, {.residual = x});
 
     h = graph.RmsNorm(name("ffn_norm"), x, layer.feed_forward_norm, eps);
-    const TensorId gate = graph.Matmul(name("gate"), h, layer.gate);  // rows x feed_forward
-    const TensorId up = graph.Matmul(name("up"), h, layer.up);        // the same
-    h = graph.SiluMul(name("ffn"), gate, up);
+    h = graph.GatedMatmul(name("ffn"), h, layer.gate, layer.up);     // rows x feed_forward
     x = graph.Matmul(name("down"), h, layer.down, {.residual = x});  // x + W h
   }
   x = graph.RmsNorm("output_norm", x, weights.output_norm, eps);

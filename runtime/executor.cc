@@ -19,6 +19,9 @@ constexpr size_t kMinMultiplyAdds = size_t{1} << 15;
 constexpr size_t kMinElements = size_t{1} << 12;
 // The matmul kernels work on pairs of panels.
 constexpr size_t kPanelStep = 2;
+// Panels of a gate and of what it multiplies that follow each other: with 512 rows they have 256 KB
+// of outputs, which L2 holds.
+constexpr size_t kGatedStep = 8;
 // Appends split where neither a page of keys nor a pair of values is shared.
 constexpr size_t kAppendStep = 16;
 
@@ -77,6 +80,7 @@ Executor::Split Executor::SplitOp(const Op& op) const {
   if (OutputRows(op) == 0) return {};
   switch (op.kind) {
     case OpKind::kMatmul:
+    case OpKind::kGated:
       return SplitMatmul(op);
     case OpKind::kAttention:
       return SplitAttention(op);
@@ -150,14 +154,14 @@ void Executor::RunOp(const Op& op, size_t begin, size_t end, size_t participant)
       return RunPrepare(op, begin, end);
     case OpKind::kMatmul:
       return RunMatmul(op, begin, end);
+    case OpKind::kGated:
+      return RunGated(op, begin, end);
     case OpKind::kRope:
       return RunRope(op, begin, end);
     case OpKind::kAppend:
       return RunAppend(op, begin, end);
     case OpKind::kAttention:
       return RunAttention(op, begin, end, participant);
-    case OpKind::kSiluMul:
-      return RunSiluMul(op, begin, end);
     case OpKind::kAdd:
       return RunAdd(op, begin, end);
   }
@@ -211,6 +215,10 @@ void Executor::RunRmsNorm(const Op& op, size_t begin, size_t end) {
       kernels.rms_norm(x + part, weight.data(), op.eps, weight.size(), out + part);
     }
   }
+  for (TensorId id : op.prepared) {
+    PrepareActivations(graph_.tensors()[id].act, Floats(op.output), cols, OutputRows(op), cols,
+                       begin, end, Data(id));
+  }
 }
 
 void Executor::RunPrepare(const Op& op, size_t begin, size_t end) {
@@ -219,33 +227,59 @@ void Executor::RunPrepare(const Op& op, size_t begin, size_t end) {
                      begin, end, Data(op.output));
 }
 
-void Executor::RunMatmul(const Op& op, size_t begin, size_t end) {
-  const WeightMatrix& weight = *op.matrix;
-  const MatmulTask task{
+MatmulTask Executor::Task(const Op& op, const WeightMatrix& weight, TensorId act) const {
+  return {
       .m = OutputRows(op),
       .n = weight.n,
       .k = weight.k,
       .packed = weight.packed,
-      .act = Data(op.inputs[0]),
+      .act = Data(act),
       .act_stride = weight.k,
-      .bias = op.vector == nullptr ? nullptr : op.vector->values.data(),
-      .residual = op.inputs.size() > 1 ? Floats(op.inputs[1]) : nullptr,
+      .bias = nullptr,
+      .residual = nullptr,
       .out = Floats(op.output),
       .out_stride = weight.n,
   };
-  MatmulPanels(*weight.format, task, begin, end);
+}
+
+void Executor::RunMatmul(const Op& op, size_t begin, size_t end) {
+  MatmulTask task = Task(op, *op.matrix, op.inputs[0]);
+  if (op.vector != nullptr) task.bias = op.vector->values.data();
+  if (op.inputs.size() > 1) task.residual = Floats(op.inputs[1]);
+  MatmulPanels(*op.matrix->format, task, begin, end);
+}
+
+// A few panels of the gate, then the same of the other, which take the gate's place as they are
+// multiplied with it, then their activations: all of it stays in a cache.
+void Executor::RunGated(const Op& op, size_t begin, size_t end) {
+  const MatmulTask gate = Task(op, *op.gate, op.inputs[1]);
+  MatmulTask up = Task(op, *op.matrix, op.inputs[0]);
+  up.gate = up.out;
+  for (size_t panel = begin; panel < end; panel += kGatedStep) {
+    const size_t last = std::min(panel + kGatedStep, end);
+    MatmulPanels(*op.gate->format, gate, panel, last);
+    MatmulPanels(*op.matrix->format, up, panel, last);
+    for (TensorId id : op.prepared) {
+      PrepareColumns(graph_.tensors()[id].act, up.out, up.n, up.m, up.n, panel * kPanel,
+                     std::min(last * kPanel, up.n), Data(id));
+    }
+  }
+}
+
+// x: `n_heads` heads of row `batch_row` of the step.
+void Executor::Rotate(const HeadShape& heads, size_t n_heads, size_t batch_row, float* x) const {
+  hob::Rows().rope(heads.style, rope_table_ + batch_row * heads.n_rot, n_heads, heads.head_dim,
+                   heads.n_rot, x);
 }
 
 void Executor::RunRope(const Op& op, size_t begin, size_t end) {
   const HeadShape& heads = op.heads;
-  const RowKernels& kernels = hob::Rows();
   const size_t first = step_.rows - OutputRows(op);
   for (size_t i = begin; i < end; ++i) {
     const float* x = Floats(op.inputs[0], i);
     float* out = Floats(op.output, i);
     if (out != x) std::memcpy(out, x, heads.n_heads * heads.head_dim * sizeof(float));
-    kernels.rope(heads.style, rope_table_ + (first + i) * heads.n_rot, heads.n_heads,
-                 heads.head_dim, heads.n_rot, out);
+    Rotate(heads, heads.n_heads, first + i, out);
   }
 }
 
@@ -255,6 +289,9 @@ void Executor::RunAppend(const Op& op, size_t begin, size_t end) {
   const size_t first = std::max(step_.position, (first_page + begin) * kAppendStep);
   const size_t last = std::min(step_.position + step_.rows, (first_page + end) * kAppendStep);
   const size_t row = first - step_.position;
+  for (size_t i = row; i < last - step_.position; ++i) {
+    Rotate(op.heads, op.heads.n_kv_heads, i, Floats(op.inputs[0], i));
+  }
   hob::Attention().append(cache_.Layer(op.layer), first, last - first, Floats(op.inputs[0], row),
                           Floats(op.inputs[1], row), op.heads.n_kv_heads * op.heads.head_dim);
 }
@@ -278,12 +315,6 @@ void Executor::RunAttention(const Op& op, size_t begin, size_t end, size_t parti
   uint8_t* workspace = workspace_.data() + participant * workspace_bytes_;
   // The last units see the most keys: they go first, so that no long one is left for the end.
   for (size_t u = begin; u < end; ++u) AttentionUnit(task, units - 1 - u, workspace);
-}
-
-void Executor::RunSiluMul(const Op& op, size_t begin, size_t end) {
-  const size_t cols = graph_.tensors()[op.output].cols;
-  hob::Rows().silu_mul(Floats(op.inputs[0], begin), Floats(op.inputs[1], begin),
-                       (end - begin) * cols, Floats(op.output, begin));
 }
 
 void Executor::RunAdd(const Op& op, size_t begin, size_t end) {

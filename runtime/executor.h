@@ -75,16 +75,18 @@ class Executor final : private RegionWork {
   void RunRmsNorm(const Op& op, size_t begin, size_t end);
   void RunPrepare(const Op& op, size_t begin, size_t end);
   void RunMatmul(const Op& op, size_t begin, size_t end);
+  void RunGated(const Op& op, size_t begin, size_t end);
   void RunRope(const Op& op, size_t begin, size_t end);
   void RunAppend(const Op& op, size_t begin, size_t end);
   void RunAttention(const Op& op, size_t begin, size_t end, size_t participant);
-  void RunSiluMul(const Op& op, size_t begin, size_t end);
   void RunAdd(const Op& op, size_t begin, size_t end);
 
   size_t Rows(const Tensor& tensor) const;
   size_t OutputRows(const Op& op) const { return Rows(graph_.tensors()[op.output]); }
   uint8_t* Data(TensorId id) const;
   float* Floats(TensorId id, size_t row = 0) const;
+  MatmulTask Task(const Op& op, const WeightMatrix& weight, TensorId act) const;
+  void Rotate(const HeadShape& heads, size_t n_heads, size_t batch_row, float* x) const;
   AttentionTask Task(const Op& op) const;
 
   const Graph& graph_;

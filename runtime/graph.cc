@@ -50,19 +50,21 @@ const char* OpName(OpKind kind) {
       return "prepare";
     case OpKind::kMatmul:
       return "matmul";
+    case OpKind::kGated:
+      return "gated_matmul";
     case OpKind::kRope:
       return "rope";
     case OpKind::kAppend:
       return "append";
     case OpKind::kAttention:
       return "attention";
-    case OpKind::kSiluMul:
-      return "silu_mul";
     case OpKind::kAdd:
       return "add";
   }
   return "unknown op";
 }
+
+bool PreparesOutput(OpKind kind) { return kind == OpKind::kRmsNorm || kind == OpKind::kGated; }
 
 // ---------------------------------------------------------------- building
 
@@ -123,18 +125,26 @@ TensorId Graph::AddRmsNorm(const std::string& name, TensorId x, const WeightVect
                {.name = name, .rows = tensors_[x].rows, .cols = tensors_[x].cols});
 }
 
-// Nothing to do for f32; otherwise one op for all matmuls of x and this kind.
+// Nothing to do for f32; otherwise once for all matmuls of x and this kind, by the op that makes x
+// if it can do that, else by an op of its own.
 TensorId Graph::Prepare(TensorId x, ActKind kind) {
   if (kind == ActKind::kF32) return x;
   const auto [found, inserted] = prepared_.try_emplace({x, kind}, kNoTensor);
-  if (inserted) {
-    const Tensor& input = tensors_[x];
-    found->second =
-        AddOp({.kind = OpKind::kPrepare, .inputs = {x}}, {.name = input.name + " (prepared)",
-                                                          .rows = input.rows,
-                                                          .cols = input.cols,
-                                                          .storage = Storage::kPrepared,
-                                                          .act = kind});
+  if (!inserted) return found->second;
+  const Tensor& input = tensors_[x];
+  Tensor output = {.name = input.name + " (prepared)",
+                   .rows = input.rows,
+                   .cols = input.cols,
+                   .storage = Storage::kPrepared,
+                   .act = kind,
+                   .producer = input.producer};
+  Op& producer = ops_[input.producer];
+  if (input.storage == Storage::kFloats && PreparesOutput(producer.kind)) {
+    found->second = tensors_.size();
+    producer.prepared.push_back(found->second);
+    tensors_.push_back(std::move(output));
+  } else {
+    found->second = AddOp({.kind = OpKind::kPrepare, .inputs = {x}}, std::move(output));
   }
   return found->second;
 }
@@ -175,15 +185,35 @@ TensorId Graph::Logits(const std::string& name, TensorId x, const WeightMatrix& 
   return AddMatmul(name, x, weight, {}, Storage::kLogits);
 }
 
+TensorId Graph::GatedMatmul(const std::string& name, TensorId x, const WeightMatrix& gate,
+                            const WeightMatrix& up) {
+  const Tensor& input = Input(OpKind::kGated, name, x);
+  for (const WeightMatrix* weight : {&gate, &up}) {
+    CheckCols(OpKind::kGated, name, input, weight->k, "the k of weight '" + weight->name + "'");
+  }
+  if (gate.n != up.n) {
+    Fail(OpKind::kGated, name,
+         "weight '" + gate.name + "' has " + std::to_string(gate.n) + " outputs, expected " +
+             std::to_string(up.n) + ", those of weight '" + up.name + "'");
+  }
+  const RowSet rows = input.rows;
+  const TensorId up_act = Prepare(x, up.format->act), gate_act = Prepare(x, gate.format->act);
+  return AddOp({.kind = OpKind::kGated, .inputs = {up_act, gate_act}, .matrix = &up, .gate = &gate},
+               {.name = name, .rows = rows, .cols = up.n});
+}
+
+void Graph::CheckRotation(OpKind kind, const std::string& name, const HeadShape& heads) const {
+  if (heads.n_rot <= heads.head_dim && heads.n_rot % 2 == 0) return;
+  Fail(kind, name,
+       "rotates " + std::to_string(heads.n_rot) + " elements of " +
+           Heads(heads.n_heads, heads.head_dim) + "; expected an even number, at most a head");
+}
+
 TensorId Graph::Rope(const std::string& name, TensorId x, const HeadShape& heads) {
   const Tensor& input = Input(OpKind::kRope, name, x);
   CheckCols(OpKind::kRope, name, input, heads.n_heads * heads.head_dim,
             Heads(heads.n_heads, heads.head_dim));
-  if (heads.n_rot > heads.head_dim || heads.n_rot % 2 != 0) {
-    Fail(OpKind::kRope, name,
-         "rotates " + std::to_string(heads.n_rot) + " elements of " +
-             Heads(heads.n_heads, heads.head_dim) + "; expected an even number, at most a head");
-  }
+  CheckRotation(OpKind::kRope, name, heads);
   return AddOp({.kind = OpKind::kRope, .inputs = {x}, .heads = heads},
                {.name = name, .rows = input.rows, .cols = input.cols});
 }
@@ -197,6 +227,11 @@ TensorId Graph::Append(const std::string& name, size_t layer, TensorId k, Tensor
   if (keys.rows != RowSet::kBatch) {
     Fail(OpKind::kAppend, name, "input " + Shape(keys) + " should have all rows of the batch");
   }
+  if (!keys.consumers.empty()) {
+    Fail(OpKind::kAppend, name,
+         "input " + Shape(keys) + " is read elsewhere, but appending overwrites it");
+  }
+  CheckRotation(OpKind::kAppend, name, heads);
   return AddOp(
       {.kind = OpKind::kAppend, .inputs = {k, v}, .layer = layer, .heads = heads},
       {.name = name, .rows = RowSet::kBatch, .cols = keys.cols, .storage = Storage::kCache});
@@ -220,12 +255,6 @@ TensorId Graph::Attention(const std::string& name, TensorId q, TensorId cache,
   const size_t layer = ops_[tensors_[cache].producer].layer;
   return AddOp({.kind = OpKind::kAttention, .inputs = {q, cache}, .layer = layer, .heads = heads},
                {.name = name, .rows = input.rows, .cols = input.cols});
-}
-
-TensorId Graph::SiluMul(const std::string& name, TensorId gate, TensorId up) {
-  CheckSameShape(OpKind::kSiluMul, name, gate, up);
-  return AddOp({.kind = OpKind::kSiluMul, .inputs = {gate, up}},
-               {.name = name, .rows = tensors_[gate].rows, .cols = tensors_[gate].cols});
 }
 
 TensorId Graph::Add(const std::string& name, TensorId a, TensorId b) {
@@ -290,8 +319,9 @@ void Graph::ChooseInPlace() {
     const Op& op = ops_[i];
     Tensor& output = tensors_[op.output];
     if (output.storage != Storage::kFloats) continue;
-    // Attention and matmul read whole rows of their first input for every element of the output.
-    const bool elementwise = op.kind != OpKind::kMatmul && op.kind != OpKind::kAttention;
+    // These read whole rows of their first input for every element of the output.
+    const bool elementwise =
+        op.kind != OpKind::kMatmul && op.kind != OpKind::kGated && op.kind != OpKind::kAttention;
     for (size_t j = elementwise ? 0 : 1; j < op.inputs.size(); ++j) {
       const Tensor& input = tensors_[op.inputs[j]];
       if (input.storage != Storage::kFloats || input.rows != output.rows ||
@@ -315,6 +345,11 @@ void Graph::LayOutArena() {
     size_t offset, bytes, last_phase;
   };
   std::vector<Living> living;  // by offset
+  std::vector<TensorId> by_birth;
+  for (const Op& op : ops_) {
+    by_birth.push_back(op.output);
+    by_birth.insert(by_birth.end(), op.prepared.begin(), op.prepared.end());
+  }
   // A chain of tensors that take over one place lives as long as the last of them.
   std::vector<size_t> last_phase(tensors_.size());
   for (TensorId id = tensors_.size(); id-- != 0;) {
@@ -323,8 +358,8 @@ void Graph::LayOutArena() {
     if (before != kNoTensor) last_phase[before] = std::max(last_phase[before], last_phase[id]);
   }
   arena_bytes_ = 0;
-  for (const Op& op : ops_) {
-    Tensor& tensor = tensors_[op.output];
+  for (TensorId id : by_birth) {
+    Tensor& tensor = tensors_[id];
     if (tensor.bytes == 0) continue;
     if (tensor.in_place_of != kNoTensor) {
       tensor.offset = tensors_[tensor.in_place_of].offset;
@@ -348,7 +383,7 @@ void Graph::LayOutArena() {
     const auto behind = std::find_if(living.begin(), living.end(), [&](const Living& other) {
       return other.offset > tensor.offset;
     });
-    living.insert(behind, {tensor.offset, bytes, last_phase[op.output]});
+    living.insert(behind, {tensor.offset, bytes, last_phase[id]});
     arena_bytes_ = std::max(arena_bytes_, tensor.offset + bytes);
   }
 }

@@ -75,20 +75,23 @@ enum class OpKind {
   kRmsNorm,    // x -> x / rms(x) * vector, for each part of a row that is as long as the vector
   kPrepare,    // x -> activations for matmuls of one ActKind
   kMatmul,     // act [, residual] -> [residual +] (act * matrix^T [+ vector])
+  kGated,      // act, act -> silu(act * gate^T) * (act * matrix^T); the second act is the gate's
   kRope,       // x -> x with its heads rotated by the tokens' positions
-  kAppend,     // k, v -> the layer's cache with them
+  kAppend,     // k, v -> the layer's cache with them, k rotated by the tokens' positions
   kAttention,  // q, cache -> causal attention
-  kSiluMul,    // gate, up -> silu(gate) * up
   kAdd         // a, b -> a + b
 };
 const char* OpName(OpKind kind);
+
+// Whether such an op can prepare its output for matmuls while it makes it.
+bool PreparesOutput(OpKind kind);
 
 // Heads of the attention ops.
 struct HeadShape {
   size_t n_heads = 0;     // of this op's rows: query heads, or KV heads
   size_t n_kv_heads = 0;  // of the cache
   size_t head_dim = 0;
-  size_t n_rot = 0;  // of kRope: elements that turn
+  size_t n_rot = 0;  // of kRope and kAppend: elements that turn
   hob_rope_style style = HOB_ROPE_INTERLEAVED;
 };
 
@@ -102,7 +105,11 @@ struct Op {
   OpKind kind;
   std::vector<TensorId> inputs = {};
   TensorId output = kNoTensor;
+  // Its output once more, as matmuls want it, made while it is still in a cache. Only of those ops
+  // that PreparesOutput names.
+  std::vector<TensorId> prepared = {};
   const WeightMatrix* matrix = nullptr;
+  const WeightMatrix* gate = nullptr;    // of kGated
   const WeightVector* vector = nullptr;  // weight of kRmsNorm; bias of kMatmul, or nullptr
   float eps = 0;
   size_t layer = 0;
@@ -131,14 +138,17 @@ class Graph {
                   const Epilogue& epilogue = {});
   // The same into the memory that a run is given: the end of the model.
   TensorId Logits(const std::string& name, TensorId x, const WeightMatrix& weight);
+  // silu(x * gate^T) * (x * up^T). x: rows x k -> rows x n.
+  TensorId GatedMatmul(const std::string& name, TensorId x, const WeightMatrix& gate,
+                       const WeightMatrix& up);
   // x: rows x (n_heads * head_dim).
   TensorId Rope(const std::string& name, TensorId x, const HeadShape& heads);
-  // k, v: rows x (n_kv_heads * head_dim).
+  // Rotates k in its place and stores it, and v: rows x (n_kv_heads * head_dim). Nobody else may
+  // read k.
   TensorId Append(const std::string& name, size_t layer, TensorId k, TensorId v,
                   const HeadShape& heads);
   // q: rows x (n_heads * head_dim); cache: from Append of the same layer.
   TensorId Attention(const std::string& name, TensorId q, TensorId cache, const HeadShape& heads);
-  TensorId SiluMul(const std::string& name, TensorId gate, TensorId up);
   TensorId Add(const std::string& name, TensorId a, TensorId b);
   // The rows of x whose logits are wanted, where they are.
   TensorId OutputRows(TensorId x);
@@ -154,6 +164,7 @@ class Graph {
  private:
   TensorId AddOp(Op op, Tensor output);
   TensorId Prepare(TensorId x, ActKind kind);
+  void CheckRotation(OpKind kind, const std::string& name, const HeadShape& heads) const;
   TensorId AddMatmul(const std::string& name, TensorId x, const WeightMatrix& weight,
                      const Epilogue& epilogue, Storage storage);
   void CheckEpilogue(const std::string& name, const Tensor& input, const WeightMatrix& weight,

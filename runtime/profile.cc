@@ -44,7 +44,7 @@ std::map<std::string, double> Profile::SecondsByKind() const {
 std::map<std::string, double> Profile::SecondsOfMatmuls() const {
   std::map<std::string, double> seconds;
   for (const Op& op : graph_.ops()) {
-    if (op.kind != OpKind::kMatmul) continue;
+    if (op.matrix == nullptr || op.kind == OpKind::kEmbed) continue;
     seconds[std::string(WithoutBlock(graph_.tensors()[op.output].name))] += Seconds(op);
   }
   return seconds;

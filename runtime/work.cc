@@ -10,6 +10,14 @@ double BytesOfToken(const CacheView& cache) {
   return 2 * static_cast<double>(tile) / static_cast<double>(kKeyTile);
 }
 
+// `rows` rows against one matrix.
+void AddMatmul(const WeightMatrix& weight, size_t rows, Work* work) {
+  const double weights = static_cast<double>(weight.n) * static_cast<double>(weight.k);
+  work->matmul_ops[static_cast<size_t>(weight.format->act)] +=
+      2 * weights * static_cast<double>(rows);
+  work->weight_bytes += static_cast<double>(weight.format->packed_bytes(weight.n, weight.k));
+}
+
 }  // namespace
 
 Work& Work::operator+=(const Work& other) {
@@ -25,12 +33,9 @@ Work WorkOfStep(const Graph& graph, const KvCache& cache, size_t position, size_
   for (const Op& op : graph.ops()) {
     const size_t op_rows = graph.tensors()[op.output].rows == RowSet::kBatch ? rows : outputs;
     if (op_rows == 0) continue;
-    if (op.kind == OpKind::kMatmul) {
-      const WeightMatrix& weight = *op.matrix;
-      const double weights = static_cast<double>(weight.n) * static_cast<double>(weight.k);
-      work.matmul_ops[static_cast<size_t>(weight.format->act)] +=
-          2 * weights * static_cast<double>(op_rows);
-      work.weight_bytes += static_cast<double>(weight.format->packed_bytes(weight.n, weight.k));
+    if (op.kind == OpKind::kMatmul || op.kind == OpKind::kGated) {
+      AddMatmul(*op.matrix, op_rows, &work);
+      if (op.gate != nullptr) AddMatmul(*op.gate, op_rows, &work);
     } else if (op.kind == OpKind::kAttention) {
       work.cache_bytes +=
           BytesOfToken(cache.Layer(op.layer)) * static_cast<double>(position + rows);

@@ -178,8 +178,7 @@ TEST(GraphTest, IndependentOpsShareAPhase) {
   EXPECT_EQ(plan.PhaseOf("blk.0.q"), plan.PhaseOf("blk.0.v"));
   EXPECT_EQ(plan.PhaseOf("blk.0.q_norm"), plan.PhaseOf("blk.0.k_norm"));
   EXPECT_LT(plan.PhaseOf("blk.0.q_norm"), plan.PhaseOf("blk.0.q_rope"));
-  EXPECT_EQ(plan.PhaseOf("blk.0.q_rope"), plan.PhaseOf("blk.0.k_rope"));
-  EXPECT_EQ(plan.PhaseOf("blk.0.gate"), plan.PhaseOf("blk.0.up"));
+  EXPECT_EQ(plan.PhaseOf("blk.0.q_rope"), plan.PhaseOf("blk.0.cache"));
   EXPECT_LT(plan.PhaseOf("blk.0.cache"), plan.PhaseOf("blk.0.attn"));
 }
 
@@ -193,6 +192,22 @@ TEST(GraphTest, MatmulsShareTheirPreparedActivations) {
   const auto prepares = std::count_if(graph.ops().begin(), graph.ops().end(),
                                       [](const Op& op) { return op.kind == OpKind::kPrepare; });
   EXPECT_EQ(prepares, 2);  // one for both block formats, one for bf16, none for f32
+}
+
+// Norms and gated matmuls prepare what they make; what others make takes an op.
+TEST(GraphTest, WhoeverMakesActivationsPreparesThem) {
+  const Decoder decoder = MakeDecoder("llama", 3, HOB_FORMAT_Q8_0);
+  const Graph graph = BuildDecoder(decoder.config, decoder.weights);
+  size_t prepares = 0;
+  for (const Op& op : graph.ops()) {
+    const bool makes_activations = op.kind == OpKind::kRmsNorm || op.kind == OpKind::kGated;
+    EXPECT_EQ(op.prepared.size(), makes_activations ? 1u : 0u) << OpName(op.kind);
+    for (TensorId id : op.prepared) {
+      EXPECT_EQ(graph.tensors()[id].cols, graph.tensors()[op.output].cols);
+    }
+    prepares += op.kind == OpKind::kPrepare;
+  }
+  EXPECT_EQ(prepares, 3u);  // of attention's output
 }
 
 TEST(GraphTest, InPlaceWhereNobodyReadsTheInputAnymore) {
@@ -255,7 +270,11 @@ TEST(GraphTest, ShapeErrorsNameOpAndTensors) {
               {"matmul 'q'", "'x'", "32", "'half'"});
   ExpectError([&] { graph.Matmul("q", x, half, {.bias = &norm}); },
               {"matmul 'q'", "'norm' has 48 values", "expected 32", "'half'"});
-  ExpectError([&] { graph.SiluMul("s", x, y); }, {"silu_mul 's'", "'x'", "'y'", "same shape"});
+  ExpectError([&] { graph.GatedMatmul("g", x, half, wide); },
+              {"gated_matmul 'g'", "'x'", "96", "'wide'"});
+  ExpectError([&] { graph.GatedMatmul("g", x, Matrix("other", 48, 64), half); },
+              {"gated_matmul 'g'", "'other' has 48 outputs", "expected 32", "'half'"});
+  ExpectError([&] { graph.Add("s", x, y); }, {"add 's'", "'x'", "'y'", "same shape"});
   ExpectError([&] { graph.Add("s", x, graph.OutputRows(x)); }, {"add 's'", "output rows"});
   ExpectError(
       [&] { graph.Matmul("q", graph.OutputRows(y), Matrix("sq", 32, 32), {.residual = y}); },
@@ -271,6 +290,11 @@ TEST(GraphTest, ShapeErrorsNameOpAndTensors) {
               {"rms_norm 'n'", "'norm' has 48 values", "expected 16", "one head"});
   const HeadShape odd{.n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .n_rot = 15};
   ExpectError([&] { graph.Rope("r", x, odd); }, {"rope 'r'", "15"});
+  const HeadShape turned{.n_heads = 2, .n_kv_heads = 2, .head_dim = 16, .n_rot = 18};
+  ExpectError([&] { graph.Append("c", 0, y, y, turned); }, {"append 'c'", "18", "2 heads of 16"});
+  graph.Add("reader", y, y);
+  ExpectError([&] { graph.Append("c", 0, y, y, {.n_kv_heads = 2, .head_dim = 16}); },
+              {"append 'c'", "'y'", "overwrites"});
   ExpectError([&] { graph.Attention("a", x, y, odd); }, {"attention 'a'", "not a cache"});
   ExpectError([&] { graph.OutputRows(graph.OutputRows(x)); }, {"'x (output rows)'"});
 }
