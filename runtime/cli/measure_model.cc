@@ -276,9 +276,10 @@ class ModelBench {
     session_ = std::make_unique<Session>(*model_, options);
 
     measured_.context = context_;
-    measured_.batch = session_->batch();
+    const hob_session_info info = session_->Describe();
+    measured_.batch = info.batch;
     measured_.participants = session_->participants();
-    measured_.cache_type = CacheName(session_->cache_type());
+    measured_.cache_type = CacheName(info.cache_type);
     measured_.weights_per_token = static_cast<size_t>(session_->WorkOf(0, 1).all_ops() / 2);
     for (const Op& op : session_->graph().ops()) {
       if (op.kind == OpKind::kMatmul) ++measured_.formats[op.matrix->format->name];
