@@ -276,7 +276,8 @@ double OpsPerSecond(double (*loop)(size_t turns), Team& team, double run_seconds
     const double done = loop(turns);
     if (thread == 0) ops = done;
   };
-  while (is_new && Seconds(team, run) < run_seconds) turns *= 2;
+  // The least of a few: one that was interrupted would end this too early, and for good.
+  while (is_new && LeastSeconds(team, 3, run) < run_seconds) turns *= 2;
   const double seconds = LeastSeconds(team, runs, run);  // which sets ops
   return ops * static_cast<double>(team.threads()) / seconds;
 }
@@ -324,7 +325,7 @@ class Reader {
       for (size_t ahead : {0, 512, 2048, 8192}) {
         const size_t step = streams * kReadStep;
         Way way = {{streams, ahead}, bytes / step * step, 1};
-        while (Run(way) < kRunSeconds) way.turns *= 2;
+        while (Run(way) < kRunSeconds && Run(way) < kRunSeconds) way.turns *= 2;
         const double rate = Rate(way, 2);
         if (rate > best_rate_) best_rate_ = rate, best_ = way;
       }
