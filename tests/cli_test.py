@@ -366,7 +366,8 @@ class Bench(Case):
     """What comes out and whether it fits together; not how fast anything is."""
 
     def bench(self, *args, env=None):
-        result = run("bench", "-p", "8", "-n", "4", "-r", "1", *args,
+        runs = [] if "-r" in args else ["-r", "1"]
+        result = run("bench", "-p", "8", "-n", "4", *runs, *args,
                      env={"TMPDIR": self.directory, **(env or {})})
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(os.listdir(self.directory), [])
