@@ -48,7 +48,8 @@ class ProfileTest : public testing::Test {
   static std::unique_ptr<Model> Tiny(const std::string& format) {
     const std::string path = testing::TempDir() + "hob_profile_test_" + format + ".gguf";
     Synthesize("tiny", format, path, {});
-    const hob_model_options options = {sizeof(options)};
+    hob_model_options options = {};
+    options.struct_size = sizeof(options);
     auto model = Model::Load(Gguf::Open(path), options);
     std::filesystem::remove(path);
     return model;
