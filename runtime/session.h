@@ -68,8 +68,6 @@ class Session {
   void SetProfile(Profile* profile) { executor_.SetProfile(profile); }
   size_t participants() const { return executor_.participants(); }
   const Graph& graph() const { return graph_; }
-  size_t batch() const { return limits_.batch; }
-  hob_cache_type cache_type() const { return limits_.cache_type; }
 
  private:
   // The options with the defaults filled in.
