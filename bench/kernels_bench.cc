@@ -419,12 +419,25 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
   CapTarget(TargetName(target));
   Attention().append(task.cache, 0, s.tokens(), k.data(), v.data(), kv_width);
   Team& team = Team::Of(threads);
+  const AttentionDivision division = DivideAttention(task, threads);
+  const Aligned<float> partials(
+      division.parts == 1
+          ? 0
+          : AttentionPartialBytes(task.cache, s.m * task.group(), s.tokens()) / sizeof(float));
+  std::vector<std::atomic<size_t>> parts_done(s.n_kv_heads);
   const auto turn = [&] {
-    // Late rows see more keys, so a thread takes the next unit when it is through with one.
+    // Late rows see more keys, so a thread takes the next unit when it is through with one. Whoever
+    // is through with the last part of a KV head merges them.
     std::atomic<size_t> next{0};
     team.Run([&](size_t thread) {
-      for (size_t unit; (unit = next++) < AttentionUnits(task);) {
-        AttentionUnit(task, unit, workspace.get() + thread * workspace_bytes);
+      for (size_t unit; (unit = next++) < division.units;) {
+        AttentionUnit(task, division, unit, workspace.get() + thread * workspace_bytes,
+                      partials.get());
+        if (division.parts == 1) continue;
+        const size_t head = UnitHead(task, unit);
+        if (++parts_done[head] < division.parts) continue;
+        parts_done[head] = 0;
+        AttentionMerge(task, head, partials.get());
       }
     });
   };
@@ -448,9 +461,10 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
 }
 
 void RegisterAttention() {
-  static constexpr AttentionShape kShapes[] = {{512, 0, 9, 3, 64},   {512, 3584, 9, 3, 64},
-                                               {1, 511, 9, 3, 64},   {1, 4095, 9, 3, 64},
-                                               {512, 0, 32, 8, 128}, {1, 4095, 32, 8, 128}};
+  static constexpr AttentionShape kShapes[] = {
+      {512, 0, 9, 3, 64},   {512, 3584, 9, 3, 64}, {1, 511, 9, 3, 64},
+      {1, 4095, 9, 3, 64},  {512, 0, 32, 8, 64},   {512, 3584, 32, 8, 64},
+      {512, 0, 32, 8, 128}, {1, 4095, 32, 8, 64},  {1, 4095, 32, 8, 128}};
   for (hob_cache_type type : {HOB_CACHE_F32, HOB_CACHE_BF16}) {
     for (Target target : SupportedTargets()) {
       for (const AttentionShape& s : kShapes) {

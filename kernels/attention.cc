@@ -2,13 +2,14 @@
 //
 //   for each chunk of 256 keys                                  from scratch, merged in order
 //     for each tile of 64 keys that some row sees
-//       scores   s = K . q              tile-inl.h, lanes are tokens
+//       scores   s = K . q              attention_tile-inl.h, lanes are tokens
 //       weights  p = 2^(s - max)        16 virtual lanes, no horizontal sum
-//       values   out += p . V           tile-inl.h, lanes are elements of the head
+//       values   out += p . V           attention_tile-inl.h, lanes are elements of the head
 //
-// All rows of the block stream over one load of the tile. Tiles above the diagonal are never
-// touched; on the diagonal a row's chain ends at its own token, so that what is behind it (another
-// token, or what a rewind left there) cannot reach the result. Compare reference.cc. Tested by
+// All rows of the block stream over one load of the tile; where bf16 has no dot, the tile's halves
+// are expanded once, into L1. Tiles that no row sees are never touched. Where a row's view begins
+// or ends within a tile its chain does, too, so that what lies beyond (another token, or what a
+// rewind left there) cannot reach the result. Compare reference.cc. Tested by
 // tests/attention_test.cc.
 
 #include "kernels/attention.h"
@@ -17,6 +18,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/exp_constants.h"
 #include "kernels/formats.h"
@@ -64,37 +66,55 @@ float Half(uint32_t lane, size_t i) {
   return std::bit_cast<float>(i == 0 ? lane & 0xFFFF0000 : lane << 16);
 }
 
-// The buffers of one unit of work, all in 32-bit lanes; rows as in AttentionTask.
+// The buffers of one unit of work, in 32-bit lanes, each on a cache line; rows as in AttentionTask.
 struct Workspace {
-  float* q;        // (kRowBlock, padded_dim) prepared: f32, or pairs
-  float* scores;   // (kRowBlock, kKeyTile)
-  float* weights;  // (kRowBlock, kKeyTile) f32, or pairs
-  float* chunk;    // (kRowBlock, padded_dim) values of this chunk
-  float* all;      // (kRowBlock, padded_dim) values of the chunks so far
-  float* last;     // (padded_dim) a last token's values without its partner
-  float* sums;     // (kRowBlock, 2, 16) of this chunk, of all
-  float* maxima;   // (kRowBlock, 2)
-  size_t lanes;    // in total
+  float* q;           // (kRowBlock, padded_dim) prepared: f32, or pairs
+  float* scores;      // (kRowBlock, kKeyTile); then the weights, f32 or pairs
+  float* chunk;       // (kRowBlock, padded_dim) values of this chunk
+  float* all;         // (kRowBlock, padded_dim) values of the chunks so far
+  float* sums;        // (kRowBlock, 2, 16) of this chunk, of all
+  float* max;         // (kRowBlock) of this chunk
+  float* all_max;     // (kRowBlock) of the chunks so far
+  float* tile_max;    // (kRowBlock)
+  float* factor;      // (kRowBlock) what the chunk's sums and values are multiplied with
+  float* all_factor;  // (kRowBlock) the same of the chunks so far
+  float* shift;       // (kRowBlock) what is subtracted from scores
+  float* expanded;    // (kExpandSteps, kExpandWidth) a part of a tile, as f32
+  float* edge;        // (kExpandWidth) a pair of tokens of which one does not count
+  float* zeros;       // (kExpandWidth)
+  size_t* begin;      // (kRowBlock) first key that the row sees
+  size_t* end;        // (kRowBlock) one beyond the last
+  size_t bytes;       // in total
 };
 
+// Expanded at a time: 16 KB.
+constexpr size_t kExpandSteps = 64, kExpandWidth = 4 * kPanel;
+
+size_t Padded(size_t head_dim) { return (head_dim + kPanel - 1) / kPanel * kPanel; }
+
 Workspace WorkspaceIn(void* buffer, size_t head_dim) {
-  const size_t padded = (head_dim + kPanel - 1) / kPanel * kPanel;
-  float* at = static_cast<float*>(buffer);
-  size_t lanes = 0;
-  const auto take = [&](size_t count) {
-    lanes += count;
-    return at == nullptr ? nullptr : at + lanes - count;
+  const size_t padded = Padded(head_dim);
+  auto* const start = static_cast<uint8_t*>(buffer);
+  size_t bytes = 0;
+  const auto take = [&]<class T>(T** array, size_t count) {
+    *array = start == nullptr ? nullptr : reinterpret_cast<T*>(start + bytes);
+    bytes += (count * sizeof(T) + 63) / 64 * 64;
   };
   Workspace w;
-  w.q = take(kRowBlock * padded);
-  w.scores = take(kRowBlock * kKeyTile);
-  w.weights = take(kRowBlock * kKeyTile);
-  w.chunk = take(kRowBlock * padded);
-  w.all = take(kRowBlock * padded);
-  w.last = take(padded);
-  w.sums = take(kRowBlock * 2 * kPanel);
-  w.maxima = take(kRowBlock * 2);
-  w.lanes = lanes;
+  take(&w.q, kRowBlock * padded);
+  take(&w.scores, kRowBlock * kKeyTile);
+  take(&w.chunk, kRowBlock * padded);
+  take(&w.all, kRowBlock * padded);
+  take(&w.sums, kRowBlock * 2 * kPanel);
+  for (float** array : {&w.max, &w.all_max, &w.tile_max, &w.factor, &w.all_factor, &w.shift}) {
+    take(array, kRowBlock);
+  }
+  take(&w.expanded, kExpandSteps * kExpandWidth);
+  take(&w.edge, kExpandWidth);
+  take(&w.zeros, kExpandWidth);
+  take(&w.begin, kRowBlock);
+  take(&w.end, kRowBlock);
+  w.bytes = bytes;
   return w;
 }
 
@@ -130,46 +150,34 @@ void Append(const CacheView& cache, size_t pos, size_t m, const float* k, const 
 #define HWY_TARGET_INCLUDE "kernels/attention.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, which sets the target:
-#include "kernels/tile-inl.h"
+#include "kernels/attention_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-// How a cache type's elements go through the tile.
-struct CacheF32 : ElementF32 {
-  // One row of q, scaled.
-  static HWY_INLINE void PrepareQuery(const float* q, float scale, size_t head_dim, float* out) {
-    for (size_t d = 0; d < head_dim; ++d) out[d] = q[d] * scale;
-  }
-  // What the values are multiplied with.
-  static HWY_INLINE VF32 Weight(VF32 p) { return p; }
-  static HWY_INLINE void StoreWeights(const float* p, float* out) {
-    std::memcpy(out, p, kKeyTile * sizeof(float));
-  }
+// How a cache type's elements go through the tile: Direct as they lie in the cache, Whole where
+// many rows want them, which are expanded before if they differ. X: what q and weights are.
+struct CacheF32 {
+  using Lane = float;
+  using Direct = GridF32;
+  using Whole = GridF32;
+  using X = float;
+  static constexpr bool kPairs = false, kExpands = false, kPairsX = false;
 };
 
-struct CacheBF16 : ElementBF16 {
-  static HWY_INLINE void PrepareQuery(const float* q, float scale, size_t head_dim, float* out) {
-    auto* pairs = reinterpret_cast<uint32_t*>(out);
-    for (size_t d = 0; d < head_dim; d += 2) {
-      const float scaled[2] = {q[d] * scale, d + 1 < head_dim ? q[d + 1] * scale : 0.0f};
-      reference::ToBF16Pairs(scaled, 2, pairs + d / 2);
-    }
-  }
-  static HWY_INLINE VF32 Weight(VF32 p) { return hn::BitCast(DF32(), RoundToBF16(p)); }
-  // The weights are bf16 already: pairs are only put together.
-  static HWY_INLINE void StoreWeights(const float* p, float* out) {
-    const DU32 du;
-    auto* pairs = reinterpret_cast<uint32_t*>(out);
-    const auto* bits = reinterpret_cast<const uint32_t*>(p);
-    for (size_t i = 0; i < kKeyTile / 2; i += hn::Lanes(du)) {
-      VU32 even, odd;
-      hn::LoadInterleaved2(du, bits + 2 * i, even, odd);
-      hn::StoreU(hn::Or(even, hn::ShiftRight<16>(odd)), du, pairs + i);
-    }
-  }
+struct CacheBF16 {
+  using Lane = uint32_t;
+  using Direct = std::conditional_t<kHasBF16Dot, GridPairs, GridSplit>;
+  using Whole = std::conditional_t<kHasBF16Dot, GridPairs, GridHalves>;
+  using X = typename Direct::X;
+  static constexpr bool kPairs = true, kExpands = !kHasBF16Dot, kPairsX = kHasBF16Dot;
 };
+
+// Rows from which on expanding a tile pays.
+inline constexpr size_t kExpandRows = 13;
+
+// ---------------------------------------------------------------- rows of floats
 
 // x[n] *= factor; n a multiple of 16.
 HWY_INLINE void Scale(float* x, size_t n, float factor) {
@@ -189,194 +197,519 @@ HWY_INLINE void MergeRow(const float* chunk, float chunk_factor, float* all, flo
   }
 }
 
-// The largest of the first `count` scores that is no NaN, or -inf; the rest are set to -inf, which
-// gives them a weight of exactly 0.
-HWY_INLINE float TileMax(float* scores, size_t count) {
+HWY_INLINE float Shift(float max) { return max == -HUGE_VALF ? 0.0f : max; }
+
+HWY_INLINE VF32 Shift(VF32 max) {
+  return hn::IfThenZeroElse(hn::Eq(max, hn::Set(DF32(), -HUGE_VALF)), max);
+}
+
+// Puts rows of f32 that hold bf16 values into pairs, in place.
+HWY_INLINE void JoinPairs(float* x, size_t n) {
+  const DU32 du;
+  auto* bits = reinterpret_cast<uint32_t*>(x);
+  for (size_t i = 0; i < n / 2; i += hn::Lanes(du)) {
+    VU32 even, odd;
+    hn::LoadInterleaved2(du, bits + 2 * i, even, odd);
+    hn::StoreU(hn::Or(even, hn::ShiftRight<16>(odd)), du, bits + i);
+  }
+}
+
+// ---------------------------------------------------------------- a block
+
+// The unit of work: one KV head, rows [row_begin, row_begin + rows). Row r of the block sees keys
+// [begin[r], end[r]), neither of which falls with r.
+template <class C>
+struct Block {
+  using Lane = typename C::Lane;
+  using X = typename C::X;
+  const AttentionTask& task;
+  Layout layout;
+  Workspace w;
+  size_t kv_head, row_begin, rows;
+  const Lane* keys;  // of this KV head
+  const Lane* values;
+
+  // Offset of block row r in q and out.
+  size_t RowAt(size_t r) const {
+    const size_t row = row_begin + r, group = task.group();
+    return (row / group * task.n_heads + kv_head * group + row % group) * task.cache.head_dim;
+  }
+
+  const X* Queries(size_t r) const {
+    return reinterpret_cast<const X*>(w.q) + r * layout.padded_dim;
+  }
+  const X* Weights(size_t r) const { return reinterpret_cast<const X*>(w.scores) + r * kKeyTile; }
+
+  // Rows [first, last) that see any of keys [t, end).
+  struct RowRange {
+    size_t first, last;
+  };
+  RowRange RowsThatSee(size_t t, size_t keys_end) const {
+    size_t first = 0, last = rows;
+    while (first < last && w.end[first] <= t) ++first;
+    while (first < last && w.begin[last - 1] >= keys_end) --last;
+    return {first, last};
+  }
+
+  // Whether rows [first, last) see all of keys [t, keys_end).
+  bool AllSee(size_t first, size_t last, size_t t, size_t keys_end) const {
+    return w.end[first] >= keys_end && w.begin[last - 1] <= t;
+  }
+
+  // The part of the tile at t that row r sees, relative to t; empty if nothing.
+  KeyRange Seen(size_t r, size_t t) const {
+    const size_t from = std::max(w.begin[r], t) - t;
+    return {from, std::max(from, std::min(w.end[r], t + kKeyTile) - t)};
+  }
+};
+
+// One row of q, scaled; bf16 cache: rounded.
+template <class C>
+HWY_INLINE void PrepareQuery(const float* q, float scale, size_t head_dim, size_t padded_dim,
+                             float* out) {
   const DF32 df;
-  std::fill(scores + count, scores + kKeyTile, -HUGE_VALF);
+  for (size_t d = 0; d < padded_dim; d += hn::Lanes(df)) {
+    VF32 x = hn::Zero(df);
+    if (d + hn::Lanes(df) <= head_dim) {
+      x = hn::Mul(hn::LoadU(df, q + d), hn::Set(df, scale));
+    } else if (d < head_dim) {
+      // Behind the end come zeros, whatever they are multiplied with.
+      x = hn::Mul(hn::LoadN(df, q + d, head_dim - d), hn::Set(df, scale));
+      x = hn::IfThenElseZero(hn::FirstN(df, head_dim - d), x);
+    }
+    if constexpr (C::kPairs) x = hn::BitCast(df, RoundToBF16(x));
+    hn::StoreU(x, df, out + d);
+  }
+  if constexpr (C::kPairsX) JoinPairs(out, padded_dim);
+}
+
+template <class C>
+HWY_INLINE void Prepare(const Block<C>& b) {
+  const AttentionTask& task = b.task;
+  const float softcap = task.options.softcap;
+  const float scale = softcap == 0.0f ? task.scale * kLog2E : task.scale / softcap;
+  const size_t dim = task.cache.head_dim, padded = b.layout.padded_dim, group = task.group();
+  std::fill_n(b.w.max, kRowBlock, -HUGE_VALF);
+  std::fill_n(b.w.all_max, kRowBlock, -HUGE_VALF);
+  std::fill_n(b.w.zeros, kExpandWidth, 0.0f);
+  std::memset(b.w.all, 0, b.rows * padded * sizeof(float));
+  std::memset(b.w.sums, 0, b.rows * 2 * kPanel * sizeof(float));
+  for (size_t r = 0; r < b.rows; ++r) {
+    const KeyRange keys = VisibleKeys(task.options, task.pos, task.m, (b.row_begin + r) / group);
+    b.w.begin[r] = keys.begin;
+    b.w.end[r] = keys.end;
+    PrepareQuery<C>(task.q + b.RowAt(r), scale, dim, padded, b.w.q + r * padded);
+  }
+}
+
+// ---------------------------------------------------------------- scores and values
+
+// Splits `groups` pairs of `slices` slices: group g becomes rows 2 g and 2 g + 1 of out.
+template <class Lane>
+HWY_INLINE void Expand(const Lane* const* w, size_t w_stride, size_t groups, size_t slices,
+                       size_t width, float* out) {
+  const DF32 df;
+  for (size_t i = 0; i < slices; ++i) {
+    const auto* pair = reinterpret_cast<const uint32_t*>(w[i]);
+    float* to = out + i * hn::Lanes(df);
+    for (size_t g = 0; g < groups; ++g, pair += w_stride, to += 2 * width) {
+      const VU32 v = hn::LoadU(DU32(), pair);
+      hn::StoreU(HighHalf(v), df, to);
+      hn::StoreU(LowHalf(v), df, to + width);
+    }
+  }
+}
+
+// The rows' grids with w expanded: the other members stay.
+HWY_INLINE Grid<GridHalves> Expanded(const Grid<GridSplit>& grid, const float* w, size_t width) {
+  const size_t step = OutputsPerVector();
+  return {{w, w + step, w + 2 * step, w + 3 * step},
+          width,
+          grid.x,
+          grid.x_stride,
+          2 * grid.groups,
+          grid.from,
+          grid.from_stride,
+          grid.c,
+          grid.c_stride};
+}
+
+// Scores of rows [first, last) against 4 slices of keys that begin at t, as far as they are seen.
+template <class C, class G>
+HWY_INLINE void ScoreSlices(const Block<C>& b, size_t t, size_t first, size_t last, size_t slices,
+                            const G& rows_of) {
+  const size_t step = OutputsPerVector();
+  for (size_t r = first, n; r < last; r += n) {
+    size_t needed = slices;
+    n = last - r;
+    if (!b.AllSee(r, last, t, t + slices * step)) {
+      // On the diagonal a few rows at a time, each few as far as its last sees.
+      n = std::min<size_t>(n, C::Direct::kMostRows);
+      needed = std::min(slices, (b.w.end[r + n - 1] - t + step - 1) / step);
+    }
+    rows_of(r, n, needed);
+  }
+}
+
+// scores of rows [first, last) against the 64 keys from t on.
+template <class C>
+HWY_NOINLINE void Scores(const Block<C>& b, size_t t, size_t first, size_t last) {
+  using Direct = typename C::Direct;
+  [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
+      scope;
+  const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
+  const size_t groups = (b.task.cache.head_dim + b.layout.group - 1) / b.layout.group;
+  const auto* tile = b.keys + t / kPanel * b.layout.page;
+  for (size_t i = 0; i < kKeyTile; i += 4 * step) {
+    const size_t slices = std::min<size_t>(4, (kKeyTile - i) / step), width = slices * step;
+    size_t row = first, row_end = last;
+    while (row < row_end && b.w.end[row] <= t + i) ++row;
+    while (row < row_end && b.w.begin[row_end - 1] >= t + i + width) --row_end;
+    if (row == row_end) continue;
+    Grid<Direct> grid = {{}, kPanel, nullptr, dim, groups, b.w.zeros, 0, nullptr, kKeyTile};
+    for (size_t s = 0; s < 4; ++s) {
+      const size_t at = i + std::min(s, slices - 1) * step;
+      grid.w[s] = tile + at / kPanel * b.layout.page + at % kPanel;
+    }
+    const auto rows_at = [&](size_t r) HWY_ATTR {
+      Grid<Direct> g = grid;
+      g.x = b.Queries(r);
+      g.c = b.w.scores + r * kKeyTile + i;
+      return g;
+    };
+    if constexpr (C::kExpands) {
+      if (row_end - row >= kExpandRows) {
+        constexpr size_t kGroups = kExpandSteps / 2;
+        for (size_t g = 0; g < groups; g += kGroups) {
+          const size_t count = std::min(kGroups, groups - g);
+          Expand(grid.w, kPanel, count, slices, width, b.w.expanded);
+          ScoreSlices(b, t + i, row, row_end, slices,
+                      [&](size_t r, size_t n, size_t needed) HWY_ATTR {
+                        Grid<Direct> part = rows_at(r);
+                        part.groups = count;
+                        part.x += 2 * g;
+                        if (g > 0) part.from = part.c, part.from_stride = kKeyTile;
+                        GridSlices(Expanded(part, b.w.expanded, width), n, needed);
+                      });
+          for (auto& w : grid.w) w += count * kPanel;
+        }
+        continue;
+      }
+    }
+    ScoreSlices(b, t + i, row, row_end, slices, [&](size_t r, size_t n, size_t needed) HWY_ATTR {
+      GridSlices(rows_at(r), n, needed);
+    });
+  }
+}
+
+// Values of some slices of the head, from a tile of keys.
+template <class C>
+struct ValueSlices {
+  using Direct = typename C::Direct;
+  const Block<C>& b;
+  size_t t, d, slices;
+  const typename C::Lane* v;  // of the tile's first token
+  const float* expanded;      // nullptr: not
+  size_t width;               // of expanded
+
+  // Rows [r, r + n), tokens [begin, end) of the tile, both multiples of the group, w instead of v.
+  HWY_INLINE Grid<Direct> GridFor(size_t r, const typename C::Lane* w, size_t begin,
+                                  size_t groups) const {
+    const size_t dim = b.layout.padded_dim, step = OutputsPerVector();
+    float* c = b.w.chunk + r * dim + d;
+    const size_t last = slices - 1;
+    const size_t x = C::kPairsX ? begin / 2 : begin;
+    return {{w, w + std::min<size_t>(1, last) * step, w + std::min<size_t>(2, last) * step,
+             w + last * step},
+            dim,
+            b.Weights(r) + x,
+            kKeyTile,
+            groups,
+            c,
+            dim,
+            c,
+            dim};
+  }
+
+  HWY_INLINE void AddWhole(size_t r, size_t n, size_t begin, size_t end) const {
+    const size_t group = b.layout.group, first = begin / group;
+    const Grid<Direct> grid =
+        GridFor(r, v + first * b.layout.padded_dim, begin, (end - begin) / group);
+    if constexpr (C::kExpands) {
+      if (expanded != nullptr) {
+        return GridSlices(Expanded(grid, expanded + begin * width, width), n, slices);
+      }
+    }
+    GridSlices(grid, n, slices);
+  }
+
+  // One token of a pair, whose partner does not count, whatever it is.
+  HWY_INLINE void AddEdge(size_t r, size_t n, size_t token) const {
+    auto* edge = reinterpret_cast<uint32_t*>(b.w.edge);
+    const auto* pairs = reinterpret_cast<const uint32_t*>(v + token / 2 * b.layout.padded_dim);
+    const VU32 keep = hn::Set(DU32(), token % 2 == 0 ? 0xFFFF0000u : 0x0000FFFFu);
+    const size_t step = OutputsPerVector();
+    for (size_t i = 0; i < slices; ++i) {
+      hn::StoreU(hn::And(hn::LoadU(DU32(), pairs + i * step), keep), DU32(), edge + i * step);
+    }
+    GridSlices(GridFor(r, reinterpret_cast<const typename C::Lane*>(edge), token / 2 * 2, 1), n,
+               slices);
+  }
+
+  // Any tokens [begin, end), straight from the cache.
+  HWY_INLINE void AddAny(size_t r, size_t n, size_t begin, size_t end) const {
+    if constexpr (C::kPairs) {
+      if (begin % 2 != 0 && begin < end) AddEdge(r, n, begin++);
+      const size_t even = end / 2 * 2;
+      if (begin < even)
+        GridSlices(GridFor(r, v + begin / 2 * b.layout.padded_dim, begin, (even - begin) / 2), n,
+                   slices);
+      if (even < end && begin <= even) AddEdge(r, n, even);
+    } else if (begin < end) {
+      GridSlices(GridFor(r, v + begin * b.layout.padded_dim, begin, end - begin), n, slices);
+    }
+  }
+
+  // Parts of rows [r, r + n) that begin and end where each row's view does: before `middle_begin`
+  // (kBefore) or from `middle_end` on.
+  template <bool kBefore>
+  HWY_INLINE void AddEnds(size_t r, size_t n, size_t middle) const {
+    for (const size_t end = r + n; r < end; r += n) {
+      const KeyRange seen = b.Seen(r, t);
+      // Heads of one token see the same.
+      for (n = 1;
+           r + n < end && b.w.begin[r + n] == b.w.begin[r] && b.w.end[r + n] == b.w.end[r];) {
+        ++n;
+      }
+      if (kBefore) {
+        AddAny(r, n, seen.begin, middle);
+      } else {
+        AddAny(r, n, std::max(seen.begin, middle), seen.end);
+      }
+    }
+  }
+
+  // A few rows whose views begin or end within the tile: what all see, together; the rest apart.
+  HWY_INLINE void AddPartly(size_t r, size_t n) const {
+    const size_t group = b.layout.group;
+    const size_t begin = (b.Seen(r + n - 1, t).begin + group - 1) / group * group;
+    const size_t end = b.Seen(r, t).end / group * group;
+    if (begin < end) {
+      AddEnds<true>(r, n, begin);
+      AddWhole(r, n, begin, end);
+      AddEnds<false>(r, n, end);
+    } else {
+      AddEnds<false>(r, n, 0);
+    }
+  }
+
+  HWY_INLINE void AddRows(size_t first, size_t last) const {
+    const size_t end = t + kKeyTile;
+    for (size_t r = first, n; r < last; r += n) {
+      n = last - r;
+      if (b.AllSee(r, last, t, end)) {
+        AddWhole(r, n, 0, kKeyTile);
+      } else if (b.AllSee(r, r + 1, t, end)) {
+        for (n = 1; b.AllSee(r, r + n + 1, t, end);) ++n;
+        AddWhole(r, n, 0, kKeyTile);
+      } else {
+        n = std::min<size_t>(n, Direct::kMostRows);
+        AddPartly(r, n);
+      }
+    }
+  }
+};
+
+// chunk[first, last) += weights . V of the 64 keys from t on, as far as each row sees.
+template <class C>
+HWY_NOINLINE void AddValues(const Block<C>& b, size_t t, size_t first, size_t last) {
+  [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
+      scope;
+  const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
+  for (size_t d = 0; d < dim; d += 4 * step) {
+    const size_t slices = std::min<size_t>(4, (dim - d) / step), width = slices * step;
+    const auto* v = b.values + t / b.layout.group * dim + d;
+    const bool expand = C::kExpands && last - first >= kExpandRows;
+    if constexpr (C::kExpands) {
+      const typename C::Lane* w[] = {v, v + step, v + 2 * step, v + 3 * step};
+      if (expand) Expand(w, dim, kKeyTile / 2, slices, width, b.w.expanded);
+    }
+    const ValueSlices<C> part = {b, t, d, slices, v, expand ? b.w.expanded : nullptr, width};
+    part.AddRows(first, last);
+  }
+}
+
+// ---------------------------------------------------------------- weights
+
+// scores = softcap * tanh(scores), in powers of two.
+HWY_INLINE void CapScores(float* scores, float softcap) {
+  const DF32 df;
+  const VF32 cap = hn::Set(df, softcap * kLog2E);
+  for (size_t i = 0; i < kKeyTile; i += 2 * hn::Lanes(df)) {
+    VF32 x0 = hn::LoadU(df, scores + i), x1 = hn::LoadU(df, scores + i + hn::Lanes(df));
+    Tanh(x0, x1);
+    hn::StoreU(hn::Mul(x0, cap), df, scores + i);
+    hn::StoreU(hn::Mul(x1, cap), df, scores + i + hn::Lanes(df));
+  }
+}
+
+// The largest of the scores that is no NaN, or -inf.
+HWY_INLINE float TileMax(const float* scores) {
+  const DF32 df;
   VF32 max = hn::Set(df, -HUGE_VALF);
   for (size_t i = 0; i < kKeyTile; i += hn::Lanes(df)) {
-    const VF32 v = hn::LoadU(df, scores + i);
-    max = hn::IfThenElse(hn::Gt(v, max), v, max);
+    max = LargerNumber(hn::LoadU(df, scores + i), max);
   }
   return hn::ReduceMax(df, max);
 }
 
-HWY_INLINE float Shift(float max) { return max == -HUGE_VALF ? 0.0f : max; }
-
-// One row's scores (64, the first `count` visible) become weights; its sums (16) and values are
-// rescaled to the new maximum.
+// Finds the tile's maxima and from them, for all rows at once, the new maxima and how far the rows
+// are scaled down. What a row does not see gets a score of -inf, so a weight of exactly 0.
 template <class C>
-HWY_INLINE void Weigh(float* scores, size_t count, float* max, float* sums, float* values,
-                      size_t padded_dim, float* weights) {
+HWY_INLINE void UpdateMaxima(const Block<C>& b, size_t t, size_t first, size_t last) {
   const DF32 df;
-  const float tile_max = TileMax(scores, count);
-  const float new_max = tile_max > *max ? tile_max : *max;
-  const float factor = reference::Exp2NonPositive(*max - Shift(new_max));
-  const VF32 shift = hn::Set(df, Shift(new_max));
-  *max = new_max;
+  const Workspace& w = b.w;
+  if (last - first < kRowBlock) std::fill_n(w.tile_max, kRowBlock, -HUGE_VALF);
+  for (size_t r = first; r < last; ++r) {
+    float* scores = w.scores + r * kKeyTile;
+    const KeyRange seen = b.Seen(r, t);
+    if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
+    std::fill(scores, scores + seen.begin, -HUGE_VALF);
+    std::fill(scores + seen.end, scores + kKeyTile, -HUGE_VALF);
+    w.tile_max[r] = TileMax(scores);
+  }
+  for (size_t r = first / kPanel * kPanel; r < last; r += hn::Lanes(df)) {
+    const VF32 old = hn::LoadU(df, w.max + r), tile = hn::LoadU(df, w.tile_max + r);
+    const VF32 max = hn::IfThenElse(hn::Gt(tile, old), tile, old), shift = Shift(max);
+    hn::StoreU(max, df, w.max + r);
+    hn::StoreU(shift, df, w.shift + r);
+    hn::StoreU(Exp2NonPositive(hn::Sub(old, shift)), df, w.factor + r);
+  }
+}
+
+// Scores of keys [begin, end), multiples of 16, become weights; sums (16) takes them.
+template <class C>
+HWY_INLINE void WeighKeys(float* scores, size_t begin, size_t end, float shift, float factor,
+                          float* sums) {
+  const DF32 df;
+  const VF32 down = hn::Set(df, shift);
   for (size_t i = 0; i < kPanel; i += hn::Lanes(df)) {
     VF32 sum = hn::Mul(hn::LoadU(df, sums + i), hn::Set(df, factor));
-    for (size_t j = i; j < kKeyTile; j += kPanel) {
-      const VF32 p = C::Weight(Exp2NonPositive(hn::Sub(hn::LoadU(df, scores + j), shift)));
-      hn::StoreU(p, df, scores + j);
+    HWY_UNROLL(4)
+    for (size_t j = begin; j < end; j += kPanel) {
+      VF32 p = Exp2NonPositive(hn::Sub(hn::LoadU(df, scores + j + i), down));
+      if constexpr (C::kPairs) p = RoundWeightToBF16(p);
+      hn::StoreU(p, df, scores + j + i);
       sum = hn::Add(sum, p);
     }
     hn::StoreU(sum, df, sums + i);
   }
-  Scale(values, padded_dim, factor);
-  C::StoreWeights(scores, weights);
 }
 
-// The unit of work: one KV head, rows [row_begin, row_begin + rows). Row r of the block sees
-// Visible(r) keys, which never falls with r.
+// Rows' scores become weights; sums and values are scaled to the new maximum.
 template <class C>
-struct Block {
-  using Lane = typename C::W;
-  const AttentionTask& task;
-  Layout layout;
-  Workspace w;
-  size_t kv_head, row_begin, rows, heads_per_kv;
-  const Lane* keys;  // of this KV head
-  const Lane* values;
-
-  size_t Visible(size_t r) const { return task.pos + (row_begin + r) / heads_per_kv + 1; }
-
-  // Offset of block row r in q and out.
-  size_t RowAt(size_t r) const {
-    const size_t row = row_begin + r;
-    const size_t head = kv_head * heads_per_kv + row % heads_per_kv;
-    return (row / heads_per_kv * task.n_heads + head) * task.cache.head_dim;
-  }
-
-  // The first row that sees more than `t` keys.
-  size_t FirstRowBeyond(size_t t) const {
-    size_t r = 0;
-    while (r < rows && Visible(r) <= t) ++r;
-    return r;
-  }
-
-  size_t QueryStride() const { return layout.padded_dim / layout.group; }
-};
-
-template <class C>
-HWY_INLINE void Prepare(const Block<C>& b) {
-  const float scale = b.task.scale * kLog2E;
-  const size_t dim = b.task.cache.head_dim;
-  for (size_t r = 0; r < b.rows; ++r) {
-    C::PrepareQuery(b.task.q + b.RowAt(r), scale, dim, b.w.q + r * b.QueryStride());
-    b.w.maxima[2 * r + 1] = -HUGE_VALF;
-  }
-  std::memset(b.w.all, 0, b.rows * b.layout.padded_dim * sizeof(float));
-  std::memset(b.w.sums, 0, b.rows * 2 * kPanel * sizeof(float));
-}
-
-// scores of rows [first, rows) against the 64 keys from t on.
-template <class C>
-HWY_INLINE void Scores(const Block<C>& b, size_t t, size_t first) {
-  const size_t step = OutputsPerVector();
-  const size_t groups = (b.task.cache.head_dim + b.layout.group - 1) / b.layout.group;
-  const auto* tile = b.keys + t / kPanel * b.layout.page;
-  const auto* q = reinterpret_cast<const typename C::X*>(b.w.q) + first * b.QueryStride();
-  float* scores = b.w.scores + first * kKeyTile;
-  std::memset(scores, 0, (b.rows - first) * kKeyTile * sizeof(float));
-  for (size_t i = 0; i < kKeyTile; i += 2 * step) {
-    const size_t j = i + step;
-    TileRows<C>(tile + i / kPanel * b.layout.page + i % kPanel,
-                tile + j / kPanel * b.layout.page + j % kPanel, kPanel, q, b.QueryStride(), groups,
-                b.rows - first, scores + i, kKeyTile, step);
-  }
-}
-
-// values[rows][padded_dim] += weights . V over `groups` groups of tokens.
-template <class C>
-HWY_INLINE void AddValues(const Block<C>& b, const typename C::W* v, size_t row, size_t rows,
-                          size_t first_group, size_t groups) {
-  const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
-  const auto* p =
-      reinterpret_cast<const typename C::X*>(b.w.weights) + row * kKeyTile + first_group;
-  for (size_t d = 0; d < dim; d += 2 * step) {
-    // An odd last slice is its own partner: both compute and store the same.
-    const size_t gap = d + step < dim ? step : 0;
-    TileRows<C>(v + d, v + d + gap, dim, p, kKeyTile, groups, rows, b.w.chunk + row * dim + d, dim,
-                gap);
-  }
-}
-
-// A row whose chain ends inside the tile, after `count` tokens.
-template <class C>
-HWY_INLINE void AddValuesUpTo(const Block<C>& b, const typename C::W* v, size_t row, size_t count) {
-  const size_t whole = count / b.layout.group;
-  AddValues(b, v, row, 1, 0, whole);
-  if (count % b.layout.group == 0) return;
-  // The last token's partner does not count, whatever it is.
-  auto* last = reinterpret_cast<uint32_t*>(b.w.last);
-  const auto* pairs = reinterpret_cast<const uint32_t*>(v + whole * b.layout.padded_dim);
-  for (size_t d = 0; d < b.layout.padded_dim; ++d) last[d] = pairs[d] & 0xFFFF0000;
-  AddValues(b, reinterpret_cast<const typename C::W*>(last), row, 1, whole, 1);
-}
-
-// One tile for the rows that see any of it.
-template <class C>
-HWY_INLINE void AddTile(const Block<C>& b, size_t t) {
-  const size_t first = b.FirstRowBeyond(t), whole = b.FirstRowBeyond(t + kKeyTile - 1);
+HWY_INLINE void Weigh(const Block<C>& b, size_t t, size_t first, size_t last) {
+  const Workspace& w = b.w;
   const size_t dim = b.layout.padded_dim;
-  Scores(b, t, first);
-  for (size_t r = first; r < b.rows; ++r) {
-    Weigh<C>(b.w.scores + r * kKeyTile, std::min(kKeyTile, b.Visible(r) - t), b.w.maxima + 2 * r,
-             b.w.sums + 2 * r * kPanel, b.w.chunk + r * dim, dim, b.w.weights + r * kKeyTile);
-  }
-  const auto* v = b.values + t / b.layout.group * dim;
-  for (size_t r = first; r < whole; ++r) AddValuesUpTo(b, v, r, b.Visible(r) - t);
-  AddValues(b, v, whole, b.rows - whole, 0, kKeyTile / b.layout.group);
-}
-
-template <class C>
-HWY_INLINE void MergeChunk(const Block<C>& b, size_t r) {
-  float* maxima = b.w.maxima + 2 * r;
-  float* sums = b.w.sums + 2 * r * kPanel;
-  const size_t dim = b.layout.padded_dim;
-  const float max = maxima[0] > maxima[1] ? maxima[0] : maxima[1];
-  const float all_factor = reference::Exp2NonPositive(maxima[1] - Shift(max));
-  const float chunk_factor = reference::Exp2NonPositive(maxima[0] - Shift(max));
-  MergeRow(sums, chunk_factor, sums + kPanel, all_factor, kPanel);
-  MergeRow(b.w.chunk + r * dim, chunk_factor, b.w.all + r * dim, all_factor, dim);
-  maxima[1] = max;
-}
-
-template <class C>
-void AttendBlock(const Block<C>& b) {
-  const size_t dim = b.layout.padded_dim, visible = b.Visible(b.rows - 1);
-  Prepare(b);
-  for (size_t chunk = 0; chunk < visible; chunk += kKeyChunk) {
-    const size_t first = b.FirstRowBeyond(chunk);
-    for (size_t r = first; r < b.rows; ++r) {
-      b.w.maxima[2 * r] = -HUGE_VALF;
-      std::memset(b.w.sums + 2 * r * kPanel, 0, kPanel * sizeof(float));
-      std::memset(b.w.chunk + r * dim, 0, dim * sizeof(float));
+  for (size_t r = first; r < last; ++r) {
+    float* scores = w.scores + r * kKeyTile;
+    float* sums = w.sums + 2 * r * kPanel;
+    const KeyRange seen = b.Seen(r, t);
+    if (seen.end - seen.begin == kKeyTile) {
+      WeighKeys<C>(scores, 0, kKeyTile, w.shift[r], w.factor[r], sums);
+    } else {
+      WeighKeys<C>(scores, seen.begin / kPanel * kPanel, (seen.end + kPanel - 1) / kPanel * kPanel,
+                   w.shift[r], w.factor[r], sums);
     }
-    const size_t end = std::min(visible, chunk + kKeyChunk);
-    for (size_t t = chunk; t < end; t += kKeyTile) AddTile(b, t);
-    for (size_t r = first; r < b.rows; ++r) MergeChunk(b, r);
+    if constexpr (C::kPairsX) JoinPairs(scores, kKeyTile);
+    // Times 1 nothing changes.
+    if (w.factor[r] != 1.0f) Scale(w.chunk + r * dim, dim, w.factor[r]);
   }
-  for (size_t r = 0; r < b.rows; ++r) {
-    const float sum = reference::SumOf16(b.w.sums + (2 * r + 1) * kPanel);
-    Scale(b.w.all + r * dim, dim, sum == 0.0f ? 0.0f : 1.0f / sum);
-    std::memcpy(b.task.out + b.RowAt(r), b.w.all + r * dim, b.task.cache.head_dim * sizeof(float));
+}
+
+// ---------------------------------------------------------------- chunks
+
+// One chunk of keys for the rows that see any of it: their max, sums and chunk, from scratch.
+template <class C>
+HWY_INLINE void AttendChunk(const Block<C>& b, size_t chunk, size_t first, size_t last) {
+  const size_t dim = b.layout.padded_dim;
+  std::fill(b.w.max + first, b.w.max + last, -HUGE_VALF);
+  std::memset(b.w.chunk + first * dim, 0, (last - first) * dim * sizeof(float));
+  for (size_t r = first; r < last; ++r) {
+    std::memset(b.w.sums + 2 * r * kPanel, 0, kPanel * sizeof(float));
   }
+  for (size_t t = chunk; t < chunk + kKeyChunk; t += kKeyTile) {
+    const auto rows = b.RowsThatSee(t, t + kKeyTile);
+    if (rows.first == rows.last) continue;
+    Scores(b, t, rows.first, rows.last);
+    UpdateMaxima(b, t, rows.first, rows.last);
+    Weigh(b, t, rows.first, rows.last);
+    AddValues(b, t, rows.first, rows.last);
+  }
+}
+
+// Rows [first, last) of the chunk are merged into all.
+template <class C>
+HWY_INLINE void MergeChunk(const Block<C>& b, size_t first, size_t last) {
+  const DF32 df;
+  const Workspace& w = b.w;
+  const size_t dim = b.layout.padded_dim;
+  for (size_t r = first / kPanel * kPanel; r < last; r += hn::Lanes(df)) {
+    const VF32 chunk = hn::LoadU(df, w.max + r), all = hn::LoadU(df, w.all_max + r);
+    const VF32 max = hn::IfThenElse(hn::Gt(chunk, all), chunk, all), shift = Shift(max);
+    hn::StoreU(Exp2NonPositive(hn::Sub(all, shift)), df, w.all_factor + r);
+    hn::StoreU(Exp2NonPositive(hn::Sub(chunk, shift)), df, w.factor + r);
+    hn::StoreU(max, df, w.tile_max + r);
+  }
+  for (size_t r = first; r < last; ++r) {
+    float* sums = w.sums + 2 * r * kPanel;
+    w.all_max[r] = w.tile_max[r];
+    MergeRow(sums, w.factor[r], sums + kPanel, w.all_factor[r], kPanel);
+    MergeRow(w.chunk + r * dim, w.factor[r], w.all + r * dim, w.all_factor[r], dim);
+  }
+}
+
+// out = all / sum of sums.
+HWY_INLINE void FinishRow(const float* sums, size_t padded_dim, size_t head_dim, float* all,
+                          float* out) {
+  const float sum = reference::SumOf16(sums);
+  Scale(all, padded_dim, sum == 0.0f ? 0.0f : 1.0f / sum);
+  std::memcpy(out, all, head_dim * sizeof(float));
+}
+
+template <class C>
+Block<C> BlockOf(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
+                 void* workspace) {
+  const CacheView& cache = task.cache;
+  const Layout layout = LayoutOf(cache);
+  const size_t offset = kv_head * layout.head;
+  using Lane = typename C::Lane;
+  return {task,
+          layout,
+          WorkspaceIn(workspace, cache.head_dim),
+          kv_head,
+          row_begin,
+          row_end - row_begin,
+          static_cast<const Lane*>(cache.keys) + offset,
+          static_cast<const Lane*>(cache.values) + offset};
 }
 
 template <class C>
 void AttendAs(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
               void* workspace) {
-  const CacheView& cache = task.cache;
-  const Layout layout = LayoutOf(cache);
-  const size_t offset = kv_head * layout.head;
-  using Lane = typename C::W;
-  AttendBlock<C>({task, layout, WorkspaceIn(workspace, cache.head_dim), kv_head, row_begin,
-                  row_end - row_begin, task.n_heads / cache.n_kv_heads,
-                  static_cast<const Lane*>(cache.keys) + offset,
-                  static_cast<const Lane*>(cache.values) + offset});
+  const Block<C> b = BlockOf<C>(task, kv_head, row_begin, row_end, workspace);
+  const size_t dim = b.layout.padded_dim;
+  Prepare(b);
+  const size_t begin = b.w.begin[0] / kKeyChunk * kKeyChunk, end = b.w.end[b.rows - 1];
+  for (size_t chunk = begin; chunk < end; chunk += kKeyChunk) {
+    const auto rows = b.RowsThatSee(chunk, chunk + kKeyChunk);
+    AttendChunk(b, chunk, rows.first, rows.last);
+    MergeChunk(b, rows.first, rows.last);
+  }
+  for (size_t r = 0; r < b.rows; ++r) {
+    FinishRow(b.w.sums + (2 * r + 1) * kPanel, dim, task.cache.head_dim, b.w.all + r * dim,
+              task.out + b.RowAt(r));
+  }
 }
 
 void Attend(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
@@ -388,6 +721,57 @@ void Attend(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t 
   }
 }
 
+template <class C>
+void AttendChunksAs(const AttentionTask& task, size_t kv_head, size_t chunk_begin, size_t chunk_end,
+                    void* workspace, float* partials) {
+  const Block<C> b = BlockOf<C>(task, kv_head, 0, task.m * task.group(), workspace);
+  const size_t dim = b.layout.padded_dim;
+  const PartialLayout layout(task);
+  Prepare(b);
+  for (size_t chunk = chunk_begin; chunk < chunk_end; ++chunk) {
+    const auto rows = b.RowsThatSee(chunk * kKeyChunk, (chunk + 1) * kKeyChunk);
+    if (rows.first == rows.last) continue;
+    AttendChunk(b, chunk * kKeyChunk, rows.first, rows.last);
+    for (size_t r = rows.first; r < rows.last; ++r) {
+      float* record = partials + layout.At(kv_head, r, chunk);
+      record[0] = b.w.max[r];
+      std::memcpy(record + kPanel, b.w.sums + 2 * r * kPanel, kPanel * sizeof(float));
+      std::memcpy(record + 2 * kPanel, b.w.chunk + r * dim, dim * sizeof(float));
+    }
+  }
+}
+
+void AttendChunks(const AttentionTask& task, size_t kv_head, size_t chunk_begin, size_t chunk_end,
+                  void* workspace, float* partials) {
+  if (task.cache.type == HOB_CACHE_BF16) {
+    AttendChunksAs<CacheBF16>(task, kv_head, chunk_begin, chunk_end, workspace, partials);
+  } else {
+    AttendChunksAs<CacheF32>(task, kv_head, chunk_begin, chunk_end, workspace, partials);
+  }
+}
+
+// The record behind a row's last one holds what is merged so far.
+void MergeChunks(const AttentionTask& task, size_t kv_head, float* partials) {
+  const PartialLayout layout(task);
+  const size_t group = task.group(), dim = task.cache.head_dim, padded = Padded(dim);
+  for (size_t row = 0; row < layout.rows; ++row) {
+    float* all = partials + layout.At(kv_head, row, layout.chunks);
+    std::memset(all, 0, layout.record * sizeof(float));
+    float all_max = -HUGE_VALF;
+    const KeyRange keys = VisibleKeys(task.options, task.pos, task.m, row / group);
+    for (size_t c = keys.begin / kKeyChunk; c * kKeyChunk < keys.end; ++c) {
+      const float* chunk = partials + layout.At(kv_head, row, c);
+      const float max = chunk[0] > all_max ? chunk[0] : all_max;
+      const float all_factor = reference::Exp2NonPositive(all_max - Shift(max));
+      const float chunk_factor = reference::Exp2NonPositive(chunk[0] - Shift(max));
+      MergeRow(chunk + kPanel, chunk_factor, all + kPanel, all_factor, kPanel + padded);
+      all_max = max;
+    }
+    FinishRow(all + kPanel, padded, dim, all + 2 * kPanel,
+              task.out + (row / group * task.n_heads + kv_head * group + row % group) * dim);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace hob
 HWY_AFTER_NAMESPACE();
@@ -396,13 +780,15 @@ namespace hob {
 
 template <>
 const AttentionKernels& KernelsOn<AttentionKernels, HWY_TARGET>() {
-  static constexpr AttentionKernels kKernels = {Append, HWY_NAMESPACE::Attend};
+  static constexpr AttentionKernels kKernels = {
+      Append, HWY_NAMESPACE::Attend, HWY_NAMESPACE::AttendChunks, HWY_NAMESPACE::MergeChunks};
   return kKernels;
 }
 
 #if HWY_ONCE
 const AttentionKernels& AttentionFor(Target target) {
-  static constexpr AttentionKernels kScalarKernels = {Append, reference::Attend};
+  static constexpr AttentionKernels kScalarKernels = {
+      Append, reference::Attend, reference::AttendChunks, reference::MergeChunks};
   return FindKernels<AttentionKernels, HWY_TARGETS>(target, kScalarKernels);
 }
 
@@ -426,20 +812,66 @@ float CachedValue(const CacheView& cache, size_t kv_head, size_t token, size_t d
   return Half(static_cast<const uint32_t*>(cache.values)[lane], token % 2);
 }
 
-size_t AttentionWorkspace(size_t head_dim) {
-  return (WorkspaceIn(nullptr, head_dim).lanes * sizeof(float) + 63) / 64 * 64;
+size_t AttentionWorkspace(size_t head_dim) { return WorkspaceIn(nullptr, head_dim).bytes; }
+
+PartialLayout::PartialLayout(const AttentionTask& task)
+    : rows(task.m * task.group()),
+      chunks((task.tokens() + kKeyChunk - 1) / kKeyChunk),
+      record(2 * kPanel + Padded(task.cache.head_dim)) {}
+
+size_t AttentionPartialBytes(const CacheView& cache, size_t rows, size_t tokens) {
+  const size_t records = cache.n_kv_heads * rows * ((tokens + kKeyChunk - 1) / kKeyChunk + 1);
+  return records * (2 * kPanel + Padded(cache.head_dim)) * sizeof(float);
 }
 
-size_t AttentionUnits(const AttentionTask& task) {
-  const size_t rows = task.m * (task.n_heads / task.cache.n_kv_heads);
-  return (rows + kRowBlock - 1) / kRowBlock * task.cache.n_kv_heads;
+namespace {
+
+size_t CeilDiv(size_t a, size_t b) { return (a + b - 1) / b; }
+
+// Chunks [begin, end) that some row of the task sees.
+KeyRange ChunksOf(const AttentionTask& task) {
+  const size_t first = VisibleKeys(task.options, task.pos, task.m, 0).begin;
+  const size_t end = VisibleKeys(task.options, task.pos, task.m, task.m - 1).end;
+  return {first / kKeyChunk, CeilDiv(end, kKeyChunk)};
 }
 
-void AttentionUnit(const AttentionTask& task, size_t unit, void* workspace) {
-  const size_t rows = task.m * (task.n_heads / task.cache.n_kv_heads);
-  const size_t begin = unit / task.cache.n_kv_heads * kRowBlock;
-  Attention().attend(task, unit % task.cache.n_kv_heads, begin, std::min(rows, begin + kRowBlock),
-                     workspace);
+}  // namespace
+
+AttentionDivision DivideAttention(const AttentionTask& task, size_t participants) {
+  // Units for each participant, so that a slow one does not hold up the others; no fewer rows in a
+  // unit than two tiles of registers, if there are.
+  constexpr size_t kUnitsEach = 4, kLeastRows = 12;
+  const size_t kv_heads = task.cache.n_kv_heads, rows = task.m * task.group();
+  const size_t wanted = participants > 1 ? CeilDiv(kUnitsEach * participants, kv_heads) : 1;
+  const KeyRange chunks = ChunksOf(task);
+  if (wanted > 1 && rows <= kSplitRows && chunks.end - chunks.begin > 1) {
+    const size_t parts = std::min(wanted, chunks.end - chunks.begin);
+    return {rows, 1, parts, parts * kv_heads};
+  }
+  const size_t block = CeilDiv(CeilDiv(rows, wanted), kLeastRows) * kLeastRows;
+  const size_t row_block = std::min(block, kRowBlock);
+  const size_t row_blocks = CeilDiv(rows, row_block);
+  return {row_block, row_blocks, 1, row_blocks * kv_heads};
+}
+
+void AttentionUnit(const AttentionTask& task, const AttentionDivision& division, size_t unit,
+                   void* workspace, float* partials) {
+  const size_t rows = task.m * task.group(), head = UnitHead(task, unit);
+  const size_t part = unit / task.cache.n_kv_heads;
+  if (division.parts == 1) {
+    const size_t begin = part * division.row_block;
+    Attention().attend(task, head, begin, std::min(rows, begin + division.row_block), workspace);
+  } else {
+    const KeyRange chunks = ChunksOf(task);
+    const size_t count = chunks.end - chunks.begin;
+    Attention().attend_chunks(task, head, chunks.begin + count * part / division.parts,
+                              chunks.begin + count * (part + 1) / division.parts, workspace,
+                              partials);
+  }
+}
+
+void AttentionMerge(const AttentionTask& task, size_t kv_head, float* partials) {
+  Attention().merge_chunks(task, kv_head, partials);
 }
 #endif  // HWY_ONCE
 

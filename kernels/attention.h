@@ -1,5 +1,5 @@
-// Causal attention with grouped query heads over a cache of keys and values, both kept so that a
-// SIMD lane is an output (docs/numerics.md has the exact definition, reference.cc the scalar code):
+// Attention with grouped query heads over a cache of keys and values, both kept so that a SIMD lane
+// is an output (docs/numerics.md has the exact definition, reference.cc the scalar code):
 //   keys    [kv head][page of 16 tokens][padded head_dim / p][16 tokens][p]
 //   values  [kv head][token / p][padded head_dim][p]
 // with p = 1 element of f32, or a pair of bf16 with the first of the pair in the high half.
@@ -9,7 +9,8 @@
 // sessions rely on it.
 //
 // q . K is the float matmul's tile with tokens as outputs; p . V the same with the elements of the
-// head as outputs. Work splits by KV head and by blocks of rows, which callers spread over threads.
+// head as outputs. Work is divided (DivideAttention) by KV head and by blocks of rows or, where
+// rows are few, by ranges of keys; callers spread the units over threads.
 #ifndef HOB_KERNELS_ATTENTION_H_
 #define HOB_KERNELS_ATTENTION_H_
 
@@ -25,8 +26,10 @@ namespace hob {
 inline constexpr size_t kKeyTile = 64;
 // Keys that are reduced from scratch, then merged in order; part of the contract too.
 inline constexpr size_t kKeyChunk = 256;
-// Rows (query tokens x heads of one group) in one unit of work. Bits do not depend on it.
-inline constexpr size_t kRowBlock = 32;
+// Most rows (query tokens x heads of one group) in one unit of work. Bits do not depend on it.
+inline constexpr size_t kRowBlock = 96;
+// Up to so many rows of a KV head their keys may be divided. Bits do not depend on it.
+inline constexpr size_t kSplitRows = 16;
 
 // One layer's cache; the shape as in hob_cache.
 struct CacheView {
@@ -47,6 +50,13 @@ inline size_t CachePrefixBytes(hob_cache_type type, size_t head_dim, size_t toke
   return (tokens + kCachePage - 1) / kCachePage * page_bytes;
 }
 
+// As in hob_attention_args.
+struct AttentionOptions {
+  size_t window = 0;           // a token sees itself and the window - 1 tokens before it; 0 = all
+  float softcap = 0.0f;        // scores become softcap * tanh(scores / softcap); 0 = they do not
+  bool bidirectional = false;  // every row sees the tokens behind it, too
+};
+
 struct AttentionTask {
   CacheView cache;
   size_t m, n_heads;  // rows of q; heads, a multiple of n_kv_heads
@@ -54,7 +64,22 @@ struct AttentionTask {
   float scale;        // of q . k
   const float* q;     // (m, n_heads, head_dim)
   float* out;         // (m, n_heads, head_dim)
+  AttentionOptions options = {};
+
+  size_t group() const { return n_heads / cache.n_kv_heads; }
+  size_t tokens() const { return pos + m; }
 };
+
+struct KeyRange {
+  size_t begin, end;
+};
+
+// The keys that query token i of m, which begin at position `pos`, sees. Neither end falls with i.
+inline KeyRange VisibleKeys(const AttentionOptions& options, size_t pos, size_t m, size_t i) {
+  const size_t end = options.bidirectional ? pos + m : pos + i + 1;
+  const bool cut = options.window != 0 && options.window < end;
+  return {cut ? end - options.window : 0, end};
+}
 
 // One element of the cache, as f32. For the scalar target and for tests.
 float CachedKey(const CacheView& cache, size_t kv_head, size_t token, size_t d);
@@ -65,18 +90,55 @@ struct AttentionKernels {
   // floats apart.
   void (*append)(const CacheView& cache, size_t pos, size_t m, const float* k, const float* v,
                  size_t stride);
-  // Rows [row_begin, row_end) of KV head `kv_head`, row r = query token r / group, head
-  // kv_head * group + r % group. `workspace`: AttentionWorkspace bytes, 64-byte aligned.
+  // Rows [row_begin, row_end) of KV head `kv_head`, at most kRowBlock of them; row r = query token
+  // r / group, head kv_head * group + r % group. `workspace`: AttentionWorkspace bytes, 64-byte
+  // aligned.
   void (*attend)(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
                  void* workspace);
+  // All rows of a KV head, at most kSplitRows, against chunks [chunk_begin, chunk_end) of the keys:
+  // what each chunk gives goes to `partials` (AttentionPartialBytes, 64-byte aligned).
+  void (*attend_chunks)(const AttentionTask& task, size_t kv_head, size_t chunk_begin,
+                        size_t chunk_end, void* workspace, float* partials);
+  // Once all chunks are there: merges them in order into the KV head's rows of out.
+  void (*merge_chunks)(const AttentionTask& task, size_t kv_head, float* partials);
 };
 
-// Bytes that one running `attend` needs.
+// Bytes that one running unit needs.
 size_t AttentionWorkspace(size_t head_dim);
 
-// Units of work of a task: unit u is KV head u % n_kv_heads, row block u / n_kv_heads.
-size_t AttentionUnits(const AttentionTask& task);
-void AttentionUnit(const AttentionTask& task, size_t unit, void* workspace);
+// How a task becomes units of work. Bits do not depend on it.
+struct AttentionDivision {
+  size_t row_block;   // rows in a unit
+  size_t row_blocks;  // of each KV head
+  size_t parts;       // of the keys of each KV head; if there are several, row_blocks is 1
+  size_t units;       // in all
+};
+AttentionDivision DivideAttention(const AttentionTask& task, size_t participants);
+
+// Bytes of partial results that all units share where parts > 1, for at most so many rows of each
+// KV head (query tokens x group) and tokens in the cache.
+size_t AttentionPartialBytes(const CacheView& cache, size_t rows, size_t tokens);
+
+// Computes unit `unit`. If parts == 1 its rows of out are then done, and `partials` is not used.
+// Otherwise, when all parts of KV head UnitHead have been computed, AttentionMerge finishes it.
+void AttentionUnit(const AttentionTask& task, const AttentionDivision& division, size_t unit,
+                   void* workspace, float* partials);
+inline size_t UnitHead(const AttentionTask& task, size_t unit) {
+  return unit % task.cache.n_kv_heads;
+}
+void AttentionMerge(const AttentionTask& task, size_t kv_head, float* partials);
+
+// Where the partial result of one row and chunk lies in `partials`, in floats: its maximum (and 15
+// that are not used), 16 sums, then the padded head_dim values. Behind a row's last chunk comes one
+// more such record, to merge in.
+struct PartialLayout {
+  size_t rows, chunks, record;  // of a KV head; of a row; floats of a chunk
+
+  explicit PartialLayout(const AttentionTask& task);
+  size_t At(size_t kv_head, size_t row, size_t chunk) const {
+    return ((kv_head * rows + row) * (chunks + 1) + chunk) * record;
+  }
+};
 
 const AttentionKernels& Attention();
 const AttentionKernels& AttentionFor(Target target);

@@ -270,7 +270,38 @@ hob_status PlanAttention(const hob_attention_args* args, bool with_memory, Atten
                                     : 1.0f / std::sqrt(static_cast<float>(task->cache.head_dim));
   task->q = args->q;
   task->out = args->out;
+  if (!(args->softcap >= 0.0f && args->softcap <= std::numeric_limits<float>::max())) {
+    return SetError(HOB_ERROR_ARGUMENT, "args->softcap is %g, expected 0 or a positive number",
+                    static_cast<double>(args->softcap));
+  }
+  if (args->bidirectional != 0 && args->window != 0) {
+    return SetError(HOB_ERROR_ARGUMENT,
+                    "args->window is %zu with args->bidirectional: a window looks back only",
+                    args->window);
+  }
+  task->options = {args->window, args->softcap, args->bidirectional != 0};
   return HOB_OK;
+}
+
+// The division for so many threads, and where in the workspace its partial results are.
+struct DividedAttention {
+  AttentionDivision division;
+  size_t one;       // bytes for each thread
+  size_t partials;  // offset
+  size_t bytes;     // in total
+};
+
+DividedAttention Divide(const AttentionTask& task, const hob_threads* threads) {
+  const size_t count = threads == nullptr ? 1 : threads->count;
+  DividedAttention d;
+  d.division = DivideAttention(task, count);
+  d.one = AttentionWorkspace(task.cache.head_dim);
+  d.partials = d.one * count;
+  d.bytes = d.partials;
+  if (d.division.parts > 1) {
+    d.bytes += AttentionPartialBytes(task.cache, task.m * task.group(), task.tokens());
+  }
+  return d;
 }
 
 hob_status CheckRows(const void* in, const char* in_name, const void* out, const char* out_name,
@@ -556,25 +587,30 @@ hob_status hob_attention_workspace(const hob_attention_args* args, const hob_thr
   RETURN_IF_ERROR(CheckPointer(bytes, "bytes"));
   RETURN_IF_ERROR(PlanAttention(args, false, &task));
   RETURN_IF_ERROR(CheckThreads(threads));
-  *bytes = AttentionWorkspace(task.cache.head_dim) * (threads == nullptr ? 1 : threads->count);
+  *bytes = Divide(task, threads).bytes;
   return HOB_OK;
 }
 
 hob_status hob_attention(const hob_attention_args* args, void* workspace, size_t workspace_bytes,
                          const hob_threads* threads) {
   AttentionTask task = {};
-  size_t needed;
   RETURN_IF_ERROR(CheckTarget());
   RETURN_IF_ERROR(PlanAttention(args, true, &task));
   RETURN_IF_ERROR(CheckPointer(args->q, "args->q"));
   RETURN_IF_ERROR(CheckPointer(args->out, "args->out"));
-  RETURN_IF_ERROR(hob_attention_workspace(args, threads, &needed));
-  RETURN_IF_ERROR(CheckWorkspace(workspace, workspace_bytes, needed));
-  const size_t one = AttentionWorkspace(task.cache.head_dim);
-  ParallelRanges(threads, AttentionUnits(task), [&](size_t begin, size_t end, size_t part) {
+  RETURN_IF_ERROR(CheckThreads(threads));
+  const DividedAttention d = Divide(task, threads);
+  RETURN_IF_ERROR(CheckWorkspace(workspace, workspace_bytes, d.bytes));
+  auto* const memory = static_cast<uint8_t*>(workspace);
+  auto* const partials = reinterpret_cast<float*>(memory + d.partials);
+  ParallelRanges(threads, d.division.units, [&](size_t begin, size_t end, size_t part) {
     for (size_t unit = begin; unit < end; ++unit) {
-      AttentionUnit(task, unit, static_cast<uint8_t*>(workspace) + part * one);
+      AttentionUnit(task, d.division, unit, memory + part * d.one, partials);
     }
+  });
+  if (d.division.parts == 1) return HOB_OK;
+  ParallelRanges(threads, task.cache.n_kv_heads, [&](size_t begin, size_t end, size_t) {
+    for (size_t head = begin; head < end; ++head) AttentionMerge(task, head, partials);
   });
   return HOB_OK;
 }

@@ -39,6 +39,16 @@ inline constexpr float kExp2C3 = 0x1.c6b752p-5f;
 inline constexpr float kExp2C4 = 0x1.3cea88p-7f;
 inline constexpr float kExp2C5 = 0x1.5bba0ep-10f;
 
+// tanh x = x + x z (c0 + z (c1 + ...)), z = x^2, on |x| < kTanhSmall; relative error of the fit
+// 1.7e-8. From kTanhMax on tanh is 1.
+inline constexpr float kTanhSmall = 0.625f;
+inline constexpr float kTanhMax = 16.0f;
+inline constexpr float kTanhC0 = -0x1.555552p-2f;
+inline constexpr float kTanhC1 = 0x1.110e1cp-3f;
+inline constexpr float kTanhC2 = -0x1.b9258ap-5f;
+inline constexpr float kTanhC3 = 0x1.58048ep-6f;
+inline constexpr float kTanhC4 = -0x1.8f8de4p-8f;
+
 // Attention drops weights below this power of two of the largest one's.
 inline constexpr float kExp2Min = -64.0f;
 

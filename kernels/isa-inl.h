@@ -44,6 +44,14 @@ using VU8 = hn::Vec<DU8>;
 // Outputs in one vector: 4, 8 or 16.
 HWY_INLINE size_t OutputsPerVector() { return hn::Lanes(DF32()); }
 
+// x > max ? x : max, so that a NaN x is never taken; max is none.
+#if HWY_ARCH_X86
+// Exactly what x86's maximum does.
+HWY_INLINE VF32 LargerNumber(VF32 x, VF32 max) { return hn::Max(x, max); }
+#else
+HWY_INLINE VF32 LargerNumber(VF32 x, VF32 max) { return hn::IfThenElse(hn::Gt(x, max), x, max); }
+#endif
+
 // ---------------------------------------------------------------- int8 dot
 //
 // Dot4: acc[lane] += sum of 4 products of levels (0 .. kMaxLevel) and activations (-127 .. 127),

@@ -16,11 +16,6 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-// 2^n for -126 <= n <= 127.
-HWY_INLINE VF32 PowerOf2(VI32 n) {
-  return hn::BitCast(DF32(), hn::ShiftLeft<23>(hn::Add(n, hn::Set(DI32(), 127))));
-}
-
 // x0 = e^x0, or e^-x0, for |x0| <= 104; NaN for NaN, and something for other x0. Likewise x1. Two
 // at a time, step by step: one alone is a chain so long that CPUs do not look far enough past it to
 // be busy.
@@ -71,19 +66,45 @@ HWY_INLINE void ExpNonPositive(VF32& x0, VF32& x1) {
 // 2^x for x <= 0; exactly 0 below -64.
 HWY_INLINE VF32 Exp2NonPositive(VF32 x) {
   const DF32 df;
-  const DI32 di;
+  // Whatever the following makes of what lies below, in the end it is zero.
   const auto zero = hn::Lt(x, hn::Set(df, kExp2Min));
-  const VF32 clamped = hn::IfThenElse(zero, hn::Set(df, kExp2Min), x);
-  const VF32 shifted = hn::Add(clamped, hn::Set(df, kRound));
-  const VF32 f = hn::Sub(clamped, hn::Sub(shifted, hn::Set(df, kRound)));
-  VF32 p = hn::Set(df, kExp2C5);
-  p = hn::MulAdd(p, f, hn::Set(df, kExp2C4));
-  p = hn::MulAdd(p, f, hn::Set(df, kExp2C3));
-  p = hn::MulAdd(p, f, hn::Set(df, kExp2C2));
-  p = hn::MulAdd(p, f, hn::Set(df, kExp2C1));
-  p = hn::MulAdd(p, f, hn::Set(df, 1.0f));
-  const VI32 n = hn::Sub(hn::BitCast(di, shifted), hn::Set(di, kRoundBits));
-  return hn::IfThenElse(zero, hn::Zero(df), hn::Mul(p, PowerOf2(n)));
+  // The low bits of `shifted` are n + 126, the biased exponent of 2^(n - 1); nothing of kRoundBits
+  // is left after the shift. 126 is even, so ties round as they do without it. What is missing is a
+  // factor of 2, which is in the coefficients: that changes no rounding.
+  const VF32 round = hn::Set(df, kRound + 126.0f);
+  const VF32 shifted = hn::Add(x, round);
+  const VF32 f = hn::Sub(x, hn::Sub(shifted, round));
+  VF32 p = hn::Set(df, 2 * kExp2C5);
+  p = hn::MulAdd(p, f, hn::Set(df, 2 * kExp2C4));
+  p = hn::MulAdd(p, f, hn::Set(df, 2 * kExp2C3));
+  p = hn::MulAdd(p, f, hn::Set(df, 2 * kExp2C2));
+  p = hn::MulAdd(p, f, hn::Set(df, 2 * kExp2C1));
+  p = hn::MulAdd(p, f, hn::Set(df, 2.0f));
+  const VF32 power = hn::BitCast(df, hn::ShiftLeft<23>(hn::BitCast(DU32(), shifted)));
+  return hn::IfThenZeroElse(zero, hn::Mul(p, power));
+}
+
+// x0 = tanh x0. Likewise x1.
+HWY_INLINE void Tanh(VF32& x0, VF32& x1) {
+  const DF32 df;
+  const VF32 one = hn::Set(df, 1.0f), two = hn::Set(df, 2.0f), max = hn::Set(df, kTanhMax);
+  const VF32 a0 = hn::Abs(x0), a1 = hn::Abs(x1);
+  // What becomes of a NaN here does not matter: it is not large.
+  VF32 e0 = hn::Mul(two, hn::Min(a0, max)), e1 = hn::Mul(two, hn::Min(a1, max));
+  ExpInRange<false>(e0, e1);
+  const VF32 large0 = hn::Sub(one, hn::Div(two, hn::Add(one, e0)));
+  const VF32 large1 = hn::Sub(one, hn::Div(two, hn::Add(one, e1)));
+  const VF32 z0 = hn::Mul(x0, x0), z1 = hn::Mul(x1, x1);
+  VF32 p0 = hn::Set(df, kTanhC4), p1 = p0;
+  for (const float c : {kTanhC3, kTanhC2, kTanhC1, kTanhC0}) {
+    p0 = hn::MulAdd(p0, z0, hn::Set(df, c));
+    p1 = hn::MulAdd(p1, z1, hn::Set(df, c));
+  }
+  const VF32 small0 = hn::MulAdd(x0, hn::Mul(z0, p0), x0);
+  const VF32 small1 = hn::MulAdd(x1, hn::Mul(z1, p1), x1);
+  const VF32 border = hn::Set(df, kTanhSmall);
+  x0 = hn::IfThenElse(hn::Ge(a0, border), hn::CopySign(large0, x0), small0);
+  x1 = hn::IfThenElse(hn::Ge(a1, border), hn::CopySign(large1, x1), small1);
 }
 
 // x0 = x0 / (1 + e^-x0). Likewise x1.
@@ -95,6 +116,16 @@ HWY_INLINE void Silu(VF32& x0, VF32& x1) {
   ExpInRange<true>(e0, e1);
   x0 = hn::Div(x0, hn::Add(one, e0));
   x1 = hn::Div(x1, hn::Add(one, e1));
+}
+
+// Rounds to bf16, to nearest even, as f32; x is NaN, 0, or normal and below 2^111. The sum with
+// 2^16 times x's power of two has no bits beyond those that bf16 keeps.
+HWY_INLINE VF32 RoundWeightToBF16(VF32 x) {
+  const DF32 df;
+  const DU32 du;
+  const VU32 exponent = hn::And(hn::BitCast(du, x), hn::Set(du, 0x7F800000u));
+  const VF32 shift = hn::BitCast(df, hn::Add(exponent, hn::Set(du, 16u << 23)));
+  return hn::Sub(hn::Add(x, shift), shift);
 }
 
 // Rounds to bf16 in the high half of each lane: to nearest even, a subnormal to zero of the same

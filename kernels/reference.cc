@@ -62,6 +62,18 @@ float Exp2NonPositive(float x) {
   return p * PowerOf2(n);
 }
 
+float Tanh(float x) {
+  const float a = std::fabs(x);
+  if (a >= kTanhSmall) {
+    const float e = Exp(2.0f * (a < kTanhMax ? a : kTanhMax));
+    return std::copysign(1.0f - 2.0f / (1.0f + e), x);
+  }
+  const float z = x * x;
+  float p = kTanhC4;
+  for (const float c : {kTanhC3, kTanhC2, kTanhC1, kTanhC0}) p = std::fma(p, z, c);
+  return std::fma(x, z * p, x);
+}
+
 float RoundToBF16(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x), magnitude = MagnitudeBits(x);
   if (magnitude > 0x7F800000) return std::bit_cast<float>(0x7FC00000);
@@ -238,8 +250,9 @@ struct CachedHead {
 struct Partial {
   float max = -kInfinity;
   float sum[16] = {};
-  float* out;  // (head_dim)
+  float* out = nullptr;  // (head_dim)
 
+  Partial() = default;
   Partial(float* buffer, size_t head_dim) : out(buffer) { std::fill_n(out, head_dim, 0.0f); }
 };
 
@@ -250,44 +263,56 @@ float CacheStep(hob_cache_type type, float cached, float x, float acc) {
   return type == HOB_CACHE_F32 ? std::fma(cached, x, acc) : BF16Step(RoundToBF16(cached), x, acc);
 }
 
-// bf16 chains run over pairs: an odd last element has a partner of zeros.
-float CacheEnd(hob_cache_type type, size_t length, float acc) {
-  return type == HOB_CACHE_BF16 && length % 2 != 0 ? BF16Step(0.0f, 0.0f, acc) : acc;
+// bf16 chains run over pairs, aligned to even elements: one that begins or ends between the two has
+// a partner of zeros.
+float CacheBorder(hob_cache_type type, size_t border, float acc) {
+  return type == HOB_CACHE_BF16 && border % 2 != 0 ? BF16Step(0.0f, 0.0f, acc) : acc;
 }
 
 template <class Head>
 float Score(const Head& head, const float* q, size_t t) {
   float acc = 0.0f;
   for (size_t d = 0; d < head.head_dim; ++d) acc = CacheStep(head.type, head.Key(t, d), q[d], acc);
-  return CacheEnd(head.type, head.head_dim, acc);
+  return CacheBorder(head.type, head.head_dim, acc);
 }
 
 // part.out += p . values of tokens [begin, end).
 template <class Head>
 void AddValues(const Head& head, const float* p, size_t begin, size_t end, Partial* part) {
   for (size_t d = 0; d < head.head_dim; ++d) {
-    float acc = part->out[d];
+    float acc = CacheBorder(head.type, begin, part->out[d]);
     for (size_t t = begin; t < end; ++t) {
       acc = CacheStep(head.type, head.Value(t, d), p[t - begin], acc);
     }
-    part->out[d] = CacheEnd(head.type, end - begin, acc);
+    part->out[d] = CacheBorder(head.type, end, acc);
   }
 }
 
-// One tile of at most 64 keys, [begin, end), q prepared: part = part rescaled + the tile.
+// What all scores of a row have in common.
+struct Query {
+  const float* q;  // (head_dim), prepared
+  float softcap;   // 0: none
+};
+
+// One tile of at most 64 keys, [begin, end): part = part rescaled + the tile.
 template <class Head>
-void AddTile(const Head& head, const float* q, size_t begin, size_t end, Partial* part) {
+void AddTile(const Head& head, const Query& query, size_t begin, size_t end, Partial* part) {
   float p[kKeyTile];
-  for (size_t t = begin; t < end; ++t) p[t - begin] = Score(head, q, t);
+  for (size_t t = begin; t < end; ++t) {
+    float score = Score(head, query.q, t);
+    if (query.softcap != 0.0f) score = Tanh(score) * (query.softcap * kLog2E);
+    p[t - begin] = score;
+  }
   const float tile_max = MaxOf(p, end - begin);
   const float max = tile_max > part->max ? tile_max : part->max;
   const float shift = Shift(max);
   const float factor = Exp2NonPositive(part->max - shift);
   for (float& sum : part->sum) sum = sum * factor;
-  for (size_t i = 0; i < end - begin; ++i) {
-    p[i] = Exp2NonPositive(p[i] - shift);
-    if (head.type == HOB_CACHE_BF16) p[i] = RoundToBF16(p[i]);
-    part->sum[i % 16] = part->sum[i % 16] + p[i];
+  for (size_t t = begin; t < end; ++t) {
+    float& weight = p[t - begin];
+    weight = Exp2NonPositive(weight - shift);
+    if (head.type == HOB_CACHE_BF16) weight = RoundToBF16(weight);
+    part->sum[t % 16] = part->sum[t % 16] + weight;
   }
   for (size_t d = 0; d < head.head_dim; ++d) part->out[d] = part->out[d] * factor;
   AddValues(head, p, begin, end, part);
@@ -309,34 +334,65 @@ void Merge(const Partial& chunk, size_t head_dim, Partial* all) {
   all->max = max;
 }
 
-// One query row that sees keys [0, visible); scratch (3, head_dim).
-template <class Head>
-void AttentionRow(const Head& head, const float* q, float scale, size_t visible, float* scratch,
-                  float* out) {
-  float* scaled = scratch;
-  for (size_t d = 0; d < head.head_dim; ++d) {
-    scaled[d] = q[d] * (scale * kLog2E);
-    if (head.type == HOB_CACHE_BF16) scaled[d] = RoundToBF16(scaled[d]);
-  }
-  Partial all(scratch + head.head_dim, head.head_dim);
-  for (size_t chunk = 0; chunk < visible; chunk += kKeyChunk) {
-    Partial part(scratch + 2 * head.head_dim, head.head_dim);
-    const size_t chunk_end = std::min(visible, chunk + kKeyChunk);
-    for (size_t t = chunk; t < chunk_end; t += kKeyTile) {
-      AddTile(head, scaled, t, std::min(chunk_end, t + kKeyTile), &part);
-    }
-    Merge(part, head.head_dim, &all);
-  }
+// out = all divided by its sum.
+void Finish(const Partial& all, size_t head_dim, float* out) {
   const float sum = SumOf16(all.sum);
   const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
-  for (size_t d = 0; d < head.head_dim; ++d) out[d] = all.out[d] * inverse;
+  for (size_t d = 0; d < head_dim; ++d) out[d] = all.out[d] * inverse;
+}
+
+// q as scores need it, in scaled (head_dim).
+Query Prepare(hob_cache_type type, const float* q, size_t head_dim, float scale, float softcap,
+              float* scaled) {
+  const float factor = softcap == 0.0f ? scale * kLog2E : scale / softcap;
+  for (size_t d = 0; d < head_dim; ++d) {
+    scaled[d] = q[d] * factor;
+    if (type == HOB_CACHE_BF16) scaled[d] = RoundToBF16(scaled[d]);
+  }
+  return {scaled, softcap};
+}
+
+// The keys of chunk `chunk` that are among `keys`, from scratch.
+template <class Head>
+void AddChunk(const Head& head, const Query& query, KeyRange keys, size_t chunk, Partial* part) {
+  const size_t begin = std::max(keys.begin, chunk * kKeyChunk);
+  const size_t end = std::min(keys.end, (chunk + 1) * kKeyChunk);
+  for (size_t t = begin; t < end;) {
+    const size_t tile_end = std::min(end, (t / kKeyTile + 1) * kKeyTile);
+    AddTile(head, query, t, tile_end, part);
+    t = tile_end;
+  }
+}
+
+// One query row that sees `keys`; scratch (3, head_dim).
+template <class Head>
+void AttentionRow(const Head& head, const float* q, float scale, float softcap, KeyRange keys,
+                  float* scratch, float* out) {
+  const size_t dim = head.head_dim;
+  const Query query = Prepare(head.type, q, dim, scale, softcap, scratch);
+  Partial all(scratch + dim, dim);
+  for (size_t chunk = keys.begin / kKeyChunk; chunk * kKeyChunk < keys.end; ++chunk) {
+    Partial part(scratch + 2 * dim, dim);
+    AddChunk(head, query, keys, chunk, &part);
+    Merge(part, dim, &all);
+  }
+  Finish(all, dim, out);
+}
+
+// Offset of a row of a KV head in q and out, and the keys that it sees.
+size_t RowAt(const AttentionTask& task, size_t kv_head, size_t row) {
+  const size_t group = task.group();
+  return (row / group * task.n_heads + kv_head * group + row % group) * task.cache.head_dim;
+}
+KeyRange KeysOf(const AttentionTask& task, size_t row) {
+  return VisibleKeys(task.options, task.pos, task.m, row / task.group());
 }
 
 }  // namespace
 
 void Attention(hob_cache_type type, const float* q, const float* keys, const float* values,
                size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim, size_t pos,
-               float scale, float* out) {
+               float scale, float* out, const AttentionOptions& options) {
   const size_t group = n_heads / n_kv_heads;
   std::vector<float> scratch(3 * head_dim);
   for (size_t i = 0; i < m; ++i) {
@@ -345,21 +401,56 @@ void Attention(hob_cache_type type, const float* q, const float* keys, const flo
       const PlainHead head = {type, head_dim, keys + offset, values + offset,
                               n_kv_heads * head_dim};
       const size_t row = (i * n_heads + h) * head_dim;
-      AttentionRow(head, q + row, scale, pos + i + 1, scratch.data(), out + row);
+      AttentionRow(head, q + row, scale, options.softcap, VisibleKeys(options, pos, m, i),
+                   scratch.data(), out + row);
     }
   }
 }
 
 void Attend(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
             void* workspace) {
-  const CacheView& cache = task.cache;
-  const size_t group = task.n_heads / cache.n_kv_heads;
-  const CachedHead head = {cache.type, cache.head_dim, cache, kv_head};
+  const CachedHead head = {task.cache.type, task.cache.head_dim, task.cache, kv_head};
   for (size_t r = row_begin; r < row_end; ++r) {
-    const size_t token = r / group;
-    const size_t row = (token * task.n_heads + kv_head * group + r % group) * cache.head_dim;
-    AttentionRow(head, task.q + row, task.scale, task.pos + token + 1,
-                 static_cast<float*>(workspace), task.out + row);
+    const size_t at = RowAt(task, kv_head, r);
+    AttentionRow(head, task.q + at, task.scale, task.options.softcap, KeysOf(task, r),
+                 static_cast<float*>(workspace), task.out + at);
+  }
+}
+
+void AttendChunks(const AttentionTask& task, size_t kv_head, size_t chunk_begin, size_t chunk_end,
+                  void* workspace, float* partials) {
+  const size_t dim = task.cache.head_dim;
+  const CachedHead head = {task.cache.type, dim, task.cache, kv_head};
+  const PartialLayout layout(task);
+  for (size_t r = 0; r < layout.rows; ++r) {
+    const KeyRange keys = KeysOf(task, r);
+    const Query query = Prepare(head.type, task.q + RowAt(task, kv_head, r), dim, task.scale,
+                                task.options.softcap, static_cast<float*>(workspace));
+    for (size_t chunk = chunk_begin; chunk < chunk_end; ++chunk) {
+      float* record = partials + layout.At(kv_head, r, chunk);
+      Partial part(record + 32, dim);
+      AddChunk(head, query, keys, chunk, &part);
+      record[0] = part.max;
+      std::copy_n(part.sum, 16, record + 16);
+    }
+  }
+}
+
+void MergeChunks(const AttentionTask& task, size_t kv_head, float* partials) {
+  const size_t dim = task.cache.head_dim;
+  const PartialLayout layout(task);
+  for (size_t r = 0; r < layout.rows; ++r) {
+    const KeyRange keys = KeysOf(task, r);
+    Partial all(partials + layout.At(kv_head, r, layout.chunks), dim);
+    for (size_t chunk = keys.begin / kKeyChunk; chunk * kKeyChunk < keys.end; ++chunk) {
+      float* record = partials + layout.At(kv_head, r, chunk);
+      Partial part;
+      part.out = record + 32;
+      part.max = record[0];
+      std::copy_n(record + 16, 16, part.sum);
+      Merge(part, dim, &all);
+    }
+    Finish(all, dim, task.out + RowAt(task, kv_head, r));
   }
 }
 

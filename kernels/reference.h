@@ -24,6 +24,9 @@ float Exp(float x);
 // of the largest score), NaN for NaN.
 float Exp2NonPositive(float x);
 
+// tanh x, as the soft cap of attention uses it; NaN for NaN.
+float Tanh(float x);
+
 // Rounds to bf16 (to nearest even); a subnormal becomes zero of the same sign; as f32.
 float RoundToBF16(float x);
 
@@ -60,15 +63,18 @@ void Matmul(const Format& format, const uint8_t* rows, size_t n, size_t k, const
             size_t act_stride, size_t m, const float* bias, const float* residual, float* out,
             size_t out_stride, const float* gate = nullptr);
 
-// Causal attention over plain keys and values, (pos + m, n_kv_heads, head_dim) each; q and out
-// (m, n_heads, head_dim).
+// Attention over plain keys and values, (pos + m, n_kv_heads, head_dim) each; q and out (m,
+// n_heads, head_dim).
 void Attention(hob_cache_type type, const float* q, const float* keys, const float* values,
                size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim, size_t pos,
-               float scale, float* out);
+               float scale, float* out, const AttentionOptions& options = {});
 
-// The same over a cache, as AttentionKernels::attend: the scalar target.
+// The same over a cache, as in AttentionKernels: the scalar target.
 void Attend(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
             void* workspace);
+void AttendChunks(const AttentionTask& task, size_t kv_head, size_t chunk_begin, size_t chunk_end,
+                  void* workspace, float* partials);
+void MergeChunks(const AttentionTask& task, size_t kv_head, float* partials);
 
 }  // namespace hob::reference
 

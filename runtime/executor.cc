@@ -39,17 +39,26 @@ Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_t
       arena_(graph.arena_bytes()),
       splits_(graph.ops().size()),
       phase_chunks_(graph.phases().size()) {
+  size_t partial_bytes = 0, kv_heads = 0;
   for (const Op& op : graph.ops()) {
     if (op.kind != OpKind::kAttention) continue;
     // Whole pairs of cache lines: participants do not share them.
     const size_t bytes = RoundUp(AttentionWorkspace(op.heads.head_dim), 2 * kAlignment);
     workspace_bytes_ = std::max(workspace_bytes_, bytes);
+    const CacheView view = cache.Layer(op.layer);
+    partial_bytes = std::max(partial_bytes, AttentionPartialBytes(view, kSplitRows, view.capacity));
+    kv_heads = std::max(kv_heads, view.n_kv_heads);
   }
   workspace_ = AlignedBuffer(region_.participants() * workspace_bytes_);
+  if (region_.participants() > 1) {
+    partials_ = AlignedBuffer(partial_bytes);
+    parts_done_ = std::vector<std::atomic<size_t>>(kv_heads);
+  }
 }
 
 bool Executor::Run(const Step& step) {
   step_ = step;
+  for (std::atomic<size_t>& done : parts_done_) done.store(0, std::memory_order_relaxed);
   SplitOps();
   return region_.Run(*this);
 }
@@ -107,7 +116,7 @@ Executor::Split Executor::SplitMatmul(const Op& op) const {
 // By the kernel's units; a few together while the sequence is short.
 Executor::Split Executor::SplitAttention(const Op& op) const {
   const AttentionTask task = Task(op);
-  const size_t units = AttentionUnits(task);
+  const size_t units = DivideAttention(task, region_.participants()).units;
   const size_t scores = task.m * task.n_heads * (step_.position + step_.rows);
   const size_t work_of_unit = CeilDiv(2 * scores * task.cache.head_dim, units);
   const size_t grain = CeilDiv(kMinMultiplyAdds, work_of_unit);
@@ -311,10 +320,21 @@ AttentionTask Executor::Task(const Op& op) const {
 
 void Executor::RunAttention(const Op& op, size_t begin, size_t end, size_t participant) {
   const AttentionTask task = Task(op);
-  const size_t units = AttentionUnits(task);
+  const AttentionDivision division = DivideAttention(task, region_.participants());
   uint8_t* workspace = workspace_.data() + participant * workspace_bytes_;
-  // The last units see the most keys: they go first, so that no long one is left for the end.
-  for (size_t u = begin; u < end; ++u) AttentionUnit(task, units - 1 - u, workspace);
+  auto* const partials = reinterpret_cast<float*>(partials_.data());
+  for (size_t i = begin; i < end; ++i) {
+    // The last units see the most keys: they go first, so that no long one is left for the end.
+    const size_t unit = division.units - 1 - i;
+    AttentionUnit(task, division, unit, workspace, partials);
+    if (division.parts == 1) continue;
+    // Whoever is through with the last part of a KV head merges them; that leaves the count at 0
+    // for the next op. Attention ops are never at work at the same time: each waits for its layer.
+    const size_t head = UnitHead(task, unit);
+    if (parts_done_[head].fetch_add(1, std::memory_order_acq_rel) + 1 < division.parts) continue;
+    parts_done_[head].store(0, std::memory_order_relaxed);
+    AttentionMerge(task, head, partials);
+  }
 }
 
 void Executor::RunAdd(const Op& op, size_t begin, size_t end) {

@@ -3,6 +3,7 @@
 #ifndef HOB_RUNTIME_EXECUTOR_H_
 #define HOB_RUNTIME_EXECUTOR_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -97,6 +98,8 @@ class Executor final : private RegionWork {
   AlignedBuffer arena_;
   AlignedBuffer workspace_;  // (participants, workspace_bytes_), for attention
   size_t workspace_bytes_ = 0;
+  AlignedBuffer partials_;                       // of attention whose keys are divided
+  std::vector<std::atomic<size_t>> parts_done_;  // (KV heads), of such
   Step step_{};
   Profile* profile_ = nullptr;
   std::vector<Split> splits_;         // (ops)

@@ -1,6 +1,6 @@
 // Attention on every target against the reference, bit for bit: head sizes, grouped heads,
-// positions on both sides of every tile and chunk border, both cache types, any division of the
-// work; and the reference against double precision.
+// positions on both sides of every tile and chunk border, both cache types, windows, soft caps, any
+// division of the work; and the reference against double precision.
 #include "kernels/attention.h"
 
 #include <gtest/gtest.h>
@@ -28,6 +28,7 @@ constexpr hob_cache_type kTypes[] = {HOB_CACHE_F32, HOB_CACHE_BF16};
 struct Shape {
   hob_cache_type type;
   size_t head_dim, n_kv_heads, group, pos, m;
+  AttentionOptions options = {};
 
   size_t n_heads() const { return n_kv_heads * group; }
   size_t tokens() const { return pos + m; }
@@ -36,7 +37,9 @@ struct Shape {
   std::string Text() const {
     return std::string(type == HOB_CACHE_F32 ? "f32" : "bf16") + " head_dim " +
            std::to_string(head_dim) + " kv heads " + std::to_string(n_kv_heads) + " group " +
-           std::to_string(group) + " pos " + std::to_string(pos) + " m " + std::to_string(m);
+           std::to_string(group) + " pos " + std::to_string(pos) + " m " + std::to_string(m) +
+           " window " + std::to_string(options.window) + " softcap " +
+           std::to_string(options.softcap) + (options.bidirectional ? " bidirectional" : "");
   }
 };
 
@@ -56,7 +59,8 @@ struct Problem {
   std::vector<float> Reference() const {
     std::vector<float> out(q.size());
     reference::Attention(shape.type, q.data(), k.data(), v.data(), shape.m, shape.n_heads(),
-                         shape.n_kv_heads, shape.head_dim, shape.pos, scale, out.data());
+                         shape.n_kv_heads, shape.head_dim, shape.pos, scale, out.data(),
+                         shape.options);
     return out;
   }
 };
@@ -95,7 +99,8 @@ class Cache {
 };
 
 AttentionTask Task(const Problem& p, const Cache& cache, float* out) {
-  return {cache.view(), p.shape.m, p.shape.n_heads(), p.shape.pos, p.scale, p.q.data(), out};
+  return {cache.view(), p.shape.m, p.shape.n_heads(), p.shape.pos, p.scale,
+          p.q.data(),   out,       p.shape.options};
 }
 
 // A workspace as bad as memory can be: every call gets NaN patterns.
@@ -110,6 +115,26 @@ class Workspace {
  private:
   PageBuffer<uint8_t> buffer_;
 };
+
+// All rows of all KV heads against ranges of `step` chunks, then merged.
+void AttendInParts(const AttentionKernels& kernels, const AttentionTask& task, size_t step) {
+  const size_t rows = task.m * task.group(), chunks = PartialLayout(task).chunks;
+  const size_t bytes = AttentionPartialBytes(task.cache, rows, task.tokens());
+  PageBuffer<uint8_t> buffer(bytes, 64);
+  std::memset(buffer.data(), 0xff, bytes);
+  auto* const partials = reinterpret_cast<float*>(buffer.data());
+  Workspace workspace(task.cache.head_dim);
+  for (size_t head = 0; head < task.cache.n_kv_heads; ++head) {
+    // The last first: any order will do.
+    for (size_t end = chunks; end > 0;) {
+      const size_t begin = end > step ? end - step : 0;
+      void* memory = workspace.Fresh();
+      RunKernel([&] { kernels.attend_chunks(task, head, begin, end, memory, partials); });
+      end = begin;
+    }
+    RunKernel([&] { kernels.merge_chunks(task, head, partials); });
+  }
+}
 
 // All rows of all KV heads, `block` rows at a time.
 void Attend(const AttentionKernels& kernels, const AttentionTask& task, size_t block = kRowBlock) {
@@ -322,26 +347,140 @@ TEST_P(AttentionTest, AnyDivisionOfTheWork) {
   }
 }
 
+// However many take part, in whatever order they do their units.
 TEST_P(AttentionTest, UnitsInAnyOrder) {
   Random random(411);
   const test::UseTarget active(GetParam());
   for (hob_cache_type type : kTypes) {
-    const Problem p({type, 33, 3, 3, 130, 40}, Data::kNormal, random);
-    const std::vector<float> want = p.Reference();
-    Cache cache(p.shape, 1000);
-    cache.Append(Attention(), p, 0, p.shape.tokens());
-    std::vector<float> out(p.q.size());
-    const AttentionTask task = Task(p, cache, out.data());
-    EXPECT_EQ(AttentionUnits(task), 3 * ((40 * 3 + kRowBlock - 1) / kRowBlock));
-    std::vector<size_t> units(AttentionUnits(task));
-    std::iota(units.begin(), units.end(), size_t{0});
-    for (size_t i = units.size(); i > 1; --i) std::swap(units[i - 1], units[random.Below(i)]);
-    Workspace workspace(p.shape.head_dim);
-    for (size_t unit : units) {
-      void* memory = workspace.Fresh();
-      RunKernel([&] { AttentionUnit(task, unit, memory); });
+    for (const Shape& shape : {Shape{type, 33, 3, 3, 130, 40}, Shape{type, 20, 2, 3, 900, 2},
+                               Shape{type, 16, 3, 1, 600, 9, {.window = 270}}}) {
+      if (test::Quick() && shape.m == 40) continue;
+      const Problem p(shape, Data::kNormal, random);
+      const std::vector<float> want = p.Reference();
+      Cache cache(p.shape, 1000);
+      cache.Append(Attention(), p, 0, p.shape.tokens());
+      for (size_t participants : {1, 2, 3, 64}) {
+        SCOPED_TRACE(p.shape.Text() + ", participants " + std::to_string(participants));
+        std::vector<float> out(p.q.size(), test::kNan);
+        const AttentionTask task = Task(p, cache, out.data());
+        const AttentionDivision division = DivideAttention(task, participants);
+        const size_t rows = task.m * task.group();
+        EXPECT_GE(division.row_block * division.row_blocks, rows);
+        EXPECT_EQ(division.parts > 1, participants > 1 && rows <= kSplitRows);
+        const size_t bytes = AttentionPartialBytes(cache.view(), rows, task.tokens());
+        PageBuffer<uint8_t> partials(division.parts > 1 ? bytes : 0, 64);
+        auto* const shared = reinterpret_cast<float*>(partials.data());
+        std::vector<size_t> units(division.units);
+        std::iota(units.begin(), units.end(), size_t{0});
+        for (size_t i = units.size(); i > 1; --i) std::swap(units[i - 1], units[random.Below(i)]);
+        Workspace workspace(p.shape.head_dim);
+        for (size_t unit : units) {
+          void* memory = workspace.Fresh();
+          RunKernel([&] { AttentionUnit(task, division, unit, memory, shared); });
+        }
+        for (size_t head = 0; division.parts > 1 && head < p.shape.n_kv_heads; ++head) {
+          AttentionMerge(task, head, shared);
+        }
+        EXPECT_TRUE(SameRow(out.data(), want.data(), want.size()));
+      }
     }
-    EXPECT_TRUE(SameRow(out.data(), want.data(), want.size())) << p.shape.Text();
+  }
+}
+
+TEST_P(AttentionTest, KeysInParts) {
+  Random random(414);
+  for (hob_cache_type type : kTypes) {
+    for (const Shape& shape :
+         {Shape{type, 16, 2, 3, 700, 4}, Shape{type, 33, 1, 1, 1023, 2}, Shape{type, 8, 1, 4, 0, 3},
+          Shape{type, 16, 1, 2, 800, 5, {.window = 300, .softcap = 10.0f}},
+          Shape{type, 16, 1, 2, 600, 5, {.bidirectional = true}}}) {
+      if (test::Quick() && shape.pos > 700) continue;
+      const Problem p(shape, Data::kNormal, random);
+      const std::vector<float> want = p.Reference();
+      Cache cache(p.shape, p.shape.tokens());
+      cache.Append(kernels(), p, 0, p.shape.tokens());
+      for (size_t step : {1, 2, 100}) {
+        SCOPED_TRACE(p.shape.Text() + ", chunks at a time " + std::to_string(step));
+        std::vector<float> out(p.q.size(), test::kNan);
+        AttendInParts(kernels(), Task(p, cache, out.data()), step);
+        EXPECT_TRUE(SameRow(out.data(), want.data(), want.size()));
+      }
+    }
+  }
+}
+
+// ---------------------------------------------------------------- options
+
+TEST_P(AttentionTest, WindowsMatchTheReference) {
+  Random random(415);
+  for (hob_cache_type type : kTypes) {
+    for (size_t window : {1, 2, 3, 15, 16, 33, 63, 64, 65, 127, 256, 300, 1000}) {
+      for (const Shape& shape : {Shape{type, 16, 1, 3, 250, 40}, Shape{type, 33, 2, 1, 300, 9},
+                                 Shape{type, 8, 1, 2, 0, 100}, Shape{type, 64, 1, 4, 511, 1}}) {
+        if (test::Quick() && (window + shape.m) % 3 != 0) continue;
+        Shape s = shape;
+        s.options.window = window;
+        ExpectReference(s, Data::kNormal, random);
+      }
+    }
+  }
+}
+
+// What has left the window must not be seen, not even multiplied by zero.
+TEST_P(AttentionTest, ThePastBeyondTheWindowIsInvisible) {
+  Random random(416);
+  for (hob_cache_type type : kTypes) {
+    for (size_t window : {1, 10, 63, 64, 70, 129}) {
+      const Shape shape{type, 16, 1, 2, 300, 20, {.window = window}};
+      const Problem p(shape, Data::kNormal, random);
+      const std::vector<float> want = p.Reference();
+      for (size_t row : {0, 1, 5, 19}) {
+        Problem poisoned = p;
+        std::fill_n(poisoned.k.begin(), (300 + row + 1 - window) * 16, test::kNan);
+        std::fill_n(poisoned.v.begin(), (300 + row + 1 - window) * 16, test::kNan);
+        Cache cache(shape, shape.tokens());
+        cache.Append(kernels(), poisoned, 0, shape.tokens());
+        std::vector<float> out(p.q.size());
+        Attend(kernels(), Task(poisoned, cache, out.data()));
+        const size_t at = row * shape.q_width();
+        EXPECT_TRUE(SameRow(out.data() + at, want.data() + at, want.size() - at))
+            << shape.Text() << " row " << row;
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, SoftCapsMatchTheReference) {
+  Random random(417);
+  for (hob_cache_type type : kTypes) {
+    for (float softcap : {0.5f, 5.0f, 50.0f, 1e30f}) {
+      for (float factor : {1.0f, 30.0f}) {
+        Problem p({type, 16, 2, 2, 100, 30, {.softcap = softcap}}, Data::kNormal, random);
+        for (float& x : p.q) x *= factor;
+        ExpectReference(p, p.Reference());
+      }
+      ExpectReference({type, 40, 1, 1, 70, 3, {.softcap = softcap}}, Data::kSpecials, random);
+      ExpectReference({type, 8, 1, 3, 300, 7, {.window = 77, .softcap = softcap}}, Data::kNormal,
+                      random);
+    }
+  }
+}
+
+TEST_P(AttentionTest, BidirectionalMatchesTheReference) {
+  Random random(418);
+  for (hob_cache_type type : kTypes) {
+    for (size_t m : {1, 2, 15, 64, 65, 129, 300}) {
+      if (test::Quick() && m > 70) continue;
+      for (size_t pos : {0, 7}) {
+        ExpectReference({type, 24, 1, 2, pos, m, {.bidirectional = true}}, Data::kNormal, random);
+      }
+    }
+    // Every row sees the last token.
+    const Shape shape{type, 8, 1, 1, 0, 5, {.bidirectional = true}};
+    Problem p(shape, Data::kNormal, random);
+    p.v[4 * 8] = test::kNan;
+    const std::vector<float> out = p.Reference();
+    for (size_t i = 0; i < 5; ++i) EXPECT_TRUE(std::isnan(out[i * 8]));
   }
 }
 

@@ -100,8 +100,9 @@ uint64_t AttentionDigest(hob_cache_type type) {
   std::vector<float> out(q.size());
   const AttentionTask task = {cache, kQueries, kHeads,    kTokens - kQueries,
                               0.16f, q.data(), out.data()};
-  for (size_t unit = 0; unit < AttentionUnits(task); ++unit) {
-    AttentionUnit(task, unit, workspace.data());
+  const AttentionDivision division = DivideAttention(task, 1);
+  for (size_t unit = 0; unit < division.units; ++unit) {
+    AttentionUnit(task, division, unit, workspace.data(), nullptr);
   }
   return Digest(out);
 }

@@ -536,6 +536,66 @@ TEST_F(KernelCApiTest, AttentionHasTheReferencesBits) {
   }
 }
 
+TEST_F(KernelCApiTest, AttentionOptionsHaveTheReferencesBits) {
+  Random random(514);
+  Attended a(HOB_CACHE_BF16, random);
+  for (const AttentionOptions& options :
+       {AttentionOptions{.window = 20}, AttentionOptions{.window = 70, .softcap = 3.0f},
+        AttentionOptions{.softcap = 0.5f, .bidirectional = true}}) {
+    a.args.window = options.window;
+    a.args.softcap = options.softcap;
+    a.args.bidirectional = options.bidirectional ? 1 : 0;
+    std::vector<float> want(a.out.size());
+    reference::Attention(HOB_CACHE_BF16, a.q.data(), a.k.data(), a.v.data(), Attended::kM,
+                         Attended::kHeads, Attended::kKvHeads, Attended::kHeadDim, a.args.pos,
+                         1.0f / std::sqrt(static_cast<float>(Attended::kHeadDim)), want.data(),
+                         options);
+    WithThreads([&](const hob_threads* threads) {
+      size_t bytes = 0;
+      EXPECT_OK(hob_attention_workspace(&a.args, threads, &bytes));
+      PageBuffer<uint8_t> workspace(bytes, 64);
+      std::fill(a.out.begin(), a.out.end(), test::kNan);
+      RunKernel([&] { EXPECT_OK(hob_attention(&a.args, workspace.data(), bytes, threads)); });
+      EXPECT_TRUE(SameRow(a.out.data(), want.data(), want.size()));
+    });
+  }
+}
+
+// Few rows: threads share the keys.
+TEST_F(KernelCApiTest, AttentionOfOneRowHasTheReferencesBits) {
+  Random random(515);
+  constexpr size_t kTokens = 900, kHeads = 6, kKvHeads = 2, kDim = 24, kWidth = kKvHeads * kDim;
+  const auto q = Filled(Data::kNormal, random, kHeads * kDim);
+  const auto k = Filled(Data::kNormal, random, kTokens * kWidth);
+  const auto v = Filled(Data::kNormal, random, kTokens * kWidth);
+  hob_cache cache{sizeof(hob_cache), HOB_CACHE_BF16, kKvHeads, kDim, kTokens, nullptr, nullptr};
+  size_t bytes = 0;
+  EXPECT_OK(hob_cache_bytes(&cache, &bytes));
+  PageBuffer<uint8_t> keys(bytes, 64), values(bytes, 64);
+  cache.keys = keys.data();
+  cache.values = values.data();
+  EXPECT_OK(hob_cache_append(&cache, 0, kTokens, k.data(), v.data()));
+  std::vector<float> out(q.size()), want(q.size());
+  reference::Attention(HOB_CACHE_BF16, q.data(), k.data(), v.data(), 1, kHeads, kKvHeads, kDim,
+                       kTokens - 1, 0.2f, want.data());
+  hob_attention_args args{};
+  args.struct_size = sizeof(args);
+  args.cache = &cache;
+  args.m = 1;
+  args.n_heads = kHeads;
+  args.pos = kTokens - 1;
+  args.scale = 0.2f;
+  args.q = q.data();
+  args.out = out.data();
+  WithThreads([&](const hob_threads* threads) {
+    EXPECT_OK(hob_attention_workspace(&args, threads, &bytes));
+    PageBuffer<uint8_t> workspace(bytes, 64);
+    std::fill(out.begin(), out.end(), test::kNan);
+    RunKernel([&] { EXPECT_OK(hob_attention(&args, workspace.data(), bytes, threads)); });
+    EXPECT_TRUE(SameRow(out.data(), want.data(), want.size()));
+  });
+}
+
 TEST_F(KernelCApiTest, AttentionErrors) {
   Random random(508);
   Attended good(HOB_CACHE_BF16, random);
@@ -569,6 +629,11 @@ TEST_F(KernelCApiTest, AttentionErrors) {
   ExpectError(spoiled([](Args& a, Cache&) { a.n_heads = 3; }), HOB_ERROR_SHAPE, "n_heads");
   ExpectError(spoiled([](Args& a, Cache&) { a.pos += 1; }), HOB_ERROR_SHAPE, "pos");
   ExpectError(spoiled([](Args& a, Cache&) { a.pos = SIZE_MAX; }), HOB_ERROR_SHAPE, "pos");
+  for (float bad : {-1.0f, test::kNan, test::kInf}) {
+    ExpectError(spoiled([&](Args& a, Cache&) { a.softcap = bad; }), HOB_ERROR_ARGUMENT, "softcap");
+  }
+  ExpectError(spoiled([](Args& a, Cache&) { a.window = 5, a.bidirectional = 1; }),
+              HOB_ERROR_ARGUMENT, "window");
   ExpectError(hob_attention(&good.args, nullptr, bytes, nullptr), HOB_ERROR_ARGUMENT, "workspace");
   ExpectError(hob_attention(&good.args, workspace.data(), bytes - 1, nullptr), HOB_ERROR_ARGUMENT,
               "workspace");

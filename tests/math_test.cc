@@ -103,6 +103,30 @@ TEST_F(MathTest, Exp2NonPositiveOfSpecialValues) {
   EXPECT_TRUE(std::isnan(reference::Exp2NonPositive(kNan)));
 }
 
+TEST_F(MathTest, TanhIsAccurate) {
+  WorstUlp worst;
+  float x = 0;
+  for (uint64_t bits = 0; bits < Bits(kInf); bits += ExpStep(x)) {
+    x = FromBits(static_cast<uint32_t>(bits));
+    const float got = reference::Tanh(x);
+    worst.Update(x, got, std::tanh(static_cast<double>(x)));
+    EXPECT_EQ(Bits(reference::Tanh(-x)), Bits(-got)) << x;
+  }
+  std::printf("Tanh: worst error %.4f ULP at %a\n", worst.ulp, static_cast<double>(worst.at));
+  EXPECT_LE(worst.ulp, 1.5);
+}
+
+TEST_F(MathTest, TanhOfSpecialValues) {
+  EXPECT_EQ(Bits(reference::Tanh(0.0f)), Bits(0.0f));
+  EXPECT_EQ(Bits(reference::Tanh(-0.0f)), Bits(-0.0f));
+  EXPECT_EQ(Bits(reference::Tanh(test::kMinSubnormal)), Bits(test::kMinSubnormal));
+  for (float x : {9.1f, 15.0f, 17.0f, 1e10f, FLT_MAX, kInf}) {
+    EXPECT_EQ(Bits(reference::Tanh(x)), Bits(1.0f)) << x;
+    EXPECT_EQ(Bits(reference::Tanh(-x)), Bits(-1.0f)) << x;
+  }
+  EXPECT_TRUE(std::isnan(reference::Tanh(kNan)));
+}
+
 // ---------------------------------------------------------------- bf16
 
 // To nearest even on 16 bits, of normal numbers; what is subnormal counts as zero.

@@ -228,9 +228,12 @@ HOB_API hob_status hob_cache_bytes(const hob_cache* cache, size_t* bytes);
 HOB_API hob_status hob_cache_append(const hob_cache* cache, size_t pos, size_t m, const float* k,
                                     const float* v);
 
-// Causal attention with grouped query heads: row i (token pos + i) of head h sees the keys
-// [0, pos + i] of KV head h / (n_heads / n_kv_heads):
+// Attention with grouped query heads: row i (token pos + i) of head h sees the keys [0, pos + i] of
+// KV head h / (n_heads / n_kv_heads):
 //   out[i][h] = sum over t of p[t] * V[t],   p = softmax over t of (q[i][h] . K[t] * scale).
+// With a window W a row sees the last W of those keys only, its own token included. With
+// bidirectional, which excludes a window, every row sees the keys [0, pos + m). With a softcap C
+// the scores s go into softmax as C * tanh(s / C).
 typedef struct hob_attention_args {
   size_t struct_size;
   const hob_cache* cache;
@@ -239,6 +242,9 @@ typedef struct hob_attention_args {
   float scale;        // 0 = 1 / sqrt(head_dim)
   const float* q;     // (m, n_heads, head_dim)
   float* out;         // (m, n_heads, head_dim)
+  size_t window;      // 0 = none
+  float softcap;      // 0 = none
+  int bidirectional;  // 0 = causal
 } hob_attention_args;
 
 HOB_API hob_status hob_attention_workspace(const hob_attention_args* args,
