@@ -240,6 +240,9 @@ struct Block {
   }
   const X* Weights(size_t r) const { return reinterpret_cast<const X*>(w.scores) + r * kKeyTile; }
 
+  // Lanes of a tile of keys, and of one of values.
+  size_t TileLanes() const { return kKeyTile / kPanel * layout.page; }
+
   // Rows [first, last) that see any of keys [t, end).
   struct RowRange {
     size_t first, last;
@@ -283,8 +286,13 @@ HWY_INLINE void PrepareQuery(const float* q, float scale, size_t head_dim, size_
   if constexpr (C::kPairsX) JoinPairs(out, padded_dim);
 }
 
+HWY_INLINE void PrefetchRow(const float* x, size_t n) {
+  for (size_t i = 0; i < n; i += kPanel) hwy::Prefetch(x + i);
+}
+
 template <class C>
 HWY_INLINE void Prepare(const Block<C>& b) {
+  constexpr size_t kAhead = 8;
   const AttentionTask& task = b.task;
   const float softcap = task.options.softcap;
   const float scale = softcap == 0.0f ? task.scale * kLog2E : task.scale / softcap;
@@ -298,21 +306,26 @@ HWY_INLINE void Prepare(const Block<C>& b) {
     const KeyRange keys = VisibleKeys(task.options, task.pos, task.m, (b.row_begin + r) / group);
     b.w.begin[r] = keys.begin;
     b.w.end[r] = keys.end;
+    // A row of q and of out is far from the next one's, which no prefetcher foresees.
+    if (r + kAhead < b.rows) PrefetchRow(task.q + b.RowAt(r + kAhead), dim);
+    PrefetchRow(task.out + b.RowAt(r), dim);
     PrepareQuery<C>(task.q + b.RowAt(r), scale, dim, padded, b.w.q + r * padded);
   }
 }
 
 // ---------------------------------------------------------------- scores and values
 
-// Splits `groups` pairs of `slices` slices: group g becomes rows 2 g and 2 g + 1 of out.
+// Splits `groups` pairs of `slices` slices: group g becomes rows 2 g and 2 g + 1 of out. What is
+// `ahead` lanes further will be wanted next.
 template <class Lane>
 HWY_INLINE void Expand(const Lane* const* w, size_t w_stride, size_t groups, size_t slices,
-                       size_t width, float* out) {
+                       size_t ahead, size_t width, float* out) {
   const DF32 df;
   for (size_t i = 0; i < slices; ++i) {
     const auto* pair = reinterpret_cast<const uint32_t*>(w[i]);
     float* to = out + i * hn::Lanes(df);
     for (size_t g = 0; g < groups; ++g, pair += w_stride, to += 2 * width) {
+      hwy::Prefetch(pair + ahead);
       const VU32 v = hn::LoadU(DU32(), pair);
       hn::StoreU(HighHalf(v), df, to);
       hn::StoreU(LowHalf(v), df, to + width);
@@ -331,7 +344,8 @@ HWY_INLINE Grid<GridHalves> Expanded(const Grid<GridSplit>& grid, const float* w
           grid.from,
           grid.from_stride,
           grid.c,
-          grid.c_stride};
+          grid.c_stride,
+          0};
 }
 
 // Scores of rows [first, last) against 4 slices of keys that begin at t, as far as they are seen.
@@ -366,7 +380,8 @@ HWY_NOINLINE void Scores(const Block<C>& b, size_t t, size_t first, size_t last)
     while (row < row_end && b.w.end[row] <= t + i) ++row;
     while (row < row_end && b.w.begin[row_end - 1] >= t + i + width) --row_end;
     if (row == row_end) continue;
-    Grid<Direct> grid = {{}, kPanel, nullptr, dim, groups, b.w.zeros, 0, nullptr, kKeyTile};
+    Grid<Direct> grid = {{},        kPanel, nullptr, dim,      groups,
+                         b.w.zeros, 0,      nullptr, kKeyTile, b.TileLanes()};
     for (size_t s = 0; s < 4; ++s) {
       const size_t at = i + std::min(s, slices - 1) * step;
       grid.w[s] = tile + at / kPanel * b.layout.page + at % kPanel;
@@ -382,7 +397,7 @@ HWY_NOINLINE void Scores(const Block<C>& b, size_t t, size_t first, size_t last)
         constexpr size_t kGroups = kExpandSteps / 2;
         for (size_t g = 0; g < groups; g += kGroups) {
           const size_t count = std::min(kGroups, groups - g);
-          Expand(grid.w, kPanel, count, slices, width, b.w.expanded);
+          Expand(grid.w, kPanel, count, slices, b.TileLanes(), width, b.w.expanded);
           ScoreSlices(b, t + i, row, row_end, slices,
                       [&](size_t r, size_t n, size_t needed) HWY_ATTR {
                         Grid<Direct> part = rows_at(r);
@@ -428,7 +443,8 @@ struct ValueSlices {
             c,
             dim,
             c,
-            dim};
+            dim,
+            b.TileLanes()};
   }
 
   HWY_INLINE void AddWhole(size_t r, size_t n, size_t begin, size_t end) const {
@@ -532,7 +548,7 @@ HWY_NOINLINE void AddValues(const Block<C>& b, size_t t, size_t first, size_t la
     const bool expand = C::kExpands && last - first >= kExpandRows;
     if constexpr (C::kExpands) {
       const typename C::Lane* w[] = {v, v + step, v + 2 * step, v + 3 * step};
-      if (expand) Expand(w, dim, kKeyTile / 2, slices, width, b.w.expanded);
+      if (expand) Expand(w, dim, kKeyTile / 2, slices, b.TileLanes(), width, b.w.expanded);
     }
     const ValueSlices<C> part = {b, t, d, slices, v, expand ? b.w.expanded : nullptr, width};
     part.AddRows(first, last);
@@ -856,8 +872,8 @@ AttentionDivision DivideAttention(const AttentionTask& task, size_t participants
 
 void AttentionUnit(const AttentionTask& task, const AttentionDivision& division, size_t unit,
                    void* workspace, float* partials) {
-  const size_t rows = task.m * task.group(), head = UnitHead(task, unit);
-  const size_t part = unit / task.cache.n_kv_heads;
+  const size_t rows = task.m * task.group(), head = UnitHead(division, unit);
+  const size_t part = unit % (division.row_blocks * division.parts);
   if (division.parts == 1) {
     const size_t begin = part * division.row_block;
     Attention().attend(task, head, begin, std::min(rows, begin + division.row_block), workspace);

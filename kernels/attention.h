@@ -123,8 +123,9 @@ size_t AttentionPartialBytes(const CacheView& cache, size_t rows, size_t tokens)
 // Otherwise, when all parts of KV head UnitHead have been computed, AttentionMerge finishes it.
 void AttentionUnit(const AttentionTask& task, const AttentionDivision& division, size_t unit,
                    void* workspace, float* partials);
-inline size_t UnitHead(const AttentionTask& task, size_t unit) {
-  return unit % task.cache.n_kv_heads;
+// The units of a KV head come one after the other: its keys and values stay in the core's cache.
+inline size_t UnitHead(const AttentionDivision& division, size_t unit) {
+  return unit / (division.row_blocks * division.parts);
 }
 void AttentionMerge(const AttentionTask& task, size_t kv_head, float* partials);
 

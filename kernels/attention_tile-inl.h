@@ -21,10 +21,12 @@ namespace hob {
 namespace HWY_NAMESPACE {
 
 // How the cache's lanes go into the tile. A lane w of the cache is kSteps steps: First(w) times the
-// first x, Second(w) times the next. BF16Scope must be alive around tiles of bf16.
+// first x, Second(w) times the next. kStreams: w may come from memory. BF16Scope must be alive
+// around tiles of bf16.
 
 struct GridF32 : ElementF32 {
   static constexpr size_t kSteps = 1, kMostRows = 6;
+  static constexpr bool kStreams = true;
   static HWY_INLINE VF32 First(VF32 w) { return w; }
   static HWY_INLINE VF32 Second(VF32 w) { return w; }  // never called
 };
@@ -32,6 +34,7 @@ struct GridF32 : ElementF32 {
 // Pairs of bf16 where there is a dot of them; x: pairs, too.
 struct GridPairs : ElementBF16 {
   static constexpr size_t kSteps = 1, kMostRows = 6;
+  static constexpr bool kStreams = true;
   static HWY_INLINE VU32 First(VU32 w) { return w; }
   static HWY_INLINE VU32 Second(VU32 w) { return w; }  // never called
 };
@@ -44,6 +47,7 @@ struct GridSplit {
   using W = uint32_t;
   using X = float;
   static constexpr size_t kSteps = 2, kMostRows = kBF16Rows;
+  static constexpr bool kStreams = true;
   static HWY_INLINE VU32 Load(const W* w) { return hn::LoadU(DU32(), w); }
   static HWY_INLINE VF32 First(VU32 w) { return HighHalf(w); }
   static HWY_INLINE VF32 Second(VU32 w) { return LowHalf(w); }
@@ -55,6 +59,7 @@ struct GridSplit {
 // The same, split before.
 struct GridHalves : GridF32 {
   static constexpr size_t kMostRows = kBF16Rows;
+  static constexpr bool kStreams = false;
   static HWY_INLINE VF32 Start(VF32 acc) { return BF16Start(acc); }
   static HWY_INLINE VF32 Step(VF32 acc, VF32 w, VF32 x) { return BF16Step(acc, w, x); }
 };
@@ -71,6 +76,7 @@ struct Grid {
   size_t from_stride;
   float* c;
   size_t c_stride;
+  size_t ahead;  // lanes from w to what will be wanted next
 
   void SkipRows(size_t rows) {
     x += rows * x_stride;
@@ -100,6 +106,7 @@ template <class E, size_t kRows, size_t kSlices>
 HWY_NOINLINE void GridTile(const Grid<E>& grid) {
   const DF32 df;
   const size_t step = hn::Lanes(df), stride = grid.w_stride, xs = grid.x_stride;
+  [[maybe_unused]] const size_t ahead = grid.ahead;
   const auto *w0 = grid.w[0], *w1 = grid.w[kSlices > 1 ? 1 : 0];
   const auto *w2 = grid.w[kSlices > 2 ? 2 : 0], *w3 = grid.w[kSlices > 2 ? 3 : 0];
   const auto from = [&](size_t r, size_t i) HWY_ATTR {
@@ -115,7 +122,14 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
   const auto* x = grid.x;
   const auto* x3 = x + (kRows > 3 ? 3 * xs : 0);
   const auto* const end = x + grid.groups * E::kSteps;
+  // Unrolled, so that so few turns are left that the CPU foresees the last.
+  HWY_UNROLL(4)
   for (; x != end; x += E::kSteps, x3 += E::kSteps) {
+    if constexpr (E::kStreams && kRows <= 4) {
+      hwy::Prefetch(w0 + ahead);
+      if constexpr (kSlices > 1) hwy::Prefetch(w1 + ahead);
+      if constexpr (kSlices > 2) hwy::Prefetch(w2 + ahead), hwy::Prefetch(w3 + ahead);
+    }
     const auto v0 = E::Load(w0), v1 = E::Load(w1), v2 = E::Load(w2), v3 = E::Load(w3);
     w0 += stride, w1 += stride, w2 += stride, w3 += stride;
     {

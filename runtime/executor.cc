@@ -330,7 +330,7 @@ void Executor::RunAttention(const Op& op, size_t begin, size_t end, size_t parti
     if (division.parts == 1) continue;
     // Whoever is through with the last part of a KV head merges them; that leaves the count at 0
     // for the next op. Attention ops are never at work at the same time: each waits for its layer.
-    const size_t head = UnitHead(task, unit);
+    const size_t head = UnitHead(division, unit);
     if (parts_done_[head].fetch_add(1, std::memory_order_acq_rel) + 1 < division.parts) continue;
     parts_done_[head].store(0, std::memory_order_relaxed);
     AttentionMerge(task, head, partials);
