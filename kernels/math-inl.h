@@ -103,8 +103,8 @@ HWY_INLINE void Tanh(VF32& x0, VF32& x1) {
   const VF32 small0 = hn::MulAdd(x0, hn::Mul(z0, p0), x0);
   const VF32 small1 = hn::MulAdd(x1, hn::Mul(z1, p1), x1);
   const VF32 border = hn::Set(df, kTanhSmall);
-  x0 = hn::IfThenElse(hn::Ge(a0, border), hn::CopySign(large0, x0), small0);
-  x1 = hn::IfThenElse(hn::Ge(a1, border), hn::CopySign(large1, x1), small1);
+  x0 = hn::CopySign(hn::IfThenElse(hn::Ge(a0, border), large0, small0), x0);
+  x1 = hn::CopySign(hn::IfThenElse(hn::Ge(a1, border), large1, small1), x1);
 }
 
 // x0 = x0 / (1 + e^-x0). Likewise x1.

@@ -71,7 +71,7 @@ float Tanh(float x) {
   const float z = x * x;
   float p = kTanhC4;
   for (const float c : {kTanhC3, kTanhC2, kTanhC1, kTanhC0}) p = std::fma(p, z, c);
-  return std::fma(x, z * p, x);
+  return std::copysign(std::fma(x, z * p, x), x);
 }
 
 float RoundToBF16(float x) {

@@ -113,7 +113,8 @@ TEST_F(MathTest, TanhIsAccurate) {
     EXPECT_EQ(Bits(reference::Tanh(-x)), Bits(-got)) << x;
   }
   std::printf("Tanh: worst error %.4f ULP at %a\n", worst.ulp, static_cast<double>(worst.at));
-  EXPECT_LE(worst.ulp, 1.5);
+  // The worst of all floats is 1.3622.
+  EXPECT_LE(worst.ulp, 1.37);
 }
 
 TEST_F(MathTest, TanhOfSpecialValues) {
