@@ -440,7 +440,7 @@ class Bench(Case):
                 self.assertEqual(ops["sampling"] > 0, name != "prompt")
                 self.assertAlmostEqual(sum(ops.values()), 1, places=3)
                 self.assertAlmostEqual(sum(spent["matmuls"].values()), ops["matmul"])
-                self.assertTrue({"q", "gate", "down", "logits"} <= set(spent["matmuls"]))
+                self.assertTrue({"q", "ffn", "down", "logits"} <= set(spent["matmuls"]))
 
     def test_text(self):
         text = self.bench("--shape", "tiny", "--format", "q8_0").stdout.decode()

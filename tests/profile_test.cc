@@ -162,7 +162,7 @@ TEST_F(ProfileTest, TimeIsCountedForEveryKindOfOpAndOnlyWhileAttached) {
     double matmul_sum = 0;
     for (const auto& [name, seconds] : matmuls) matmul_sum += seconds;
     EXPECT_NEAR(matmul_sum, kinds.at("matmul"), 1e-6);
-    for (const char* name : {"q", "k", "v", "attn_out", "gate", "up", "down", "logits"}) {
+    for (const char* name : {"q", "k", "v", "attn_out", "ffn", "down", "logits"}) {
       EXPECT_EQ(matmuls.count(name), 1u) << name;
     }
 
