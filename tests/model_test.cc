@@ -533,6 +533,25 @@ TEST(ModelTest, BatchesThreadsAndTargetsDoNotChangeBits) {
   }
 }
 
+// More keys than a chunk: threads divide them where rows are few.
+TEST(ModelTest, LongContextsOverThreadsDoNotChangeBits) {
+  const ModelPtr model = Load(TestModel({.format = HOB_FORMAT_Q8_0, .context = 600}).Bytes());
+  const std::vector<int32_t> tokens = RandomTokens(560, 290);
+  const auto options = [](size_t batch, const hob_threads* threads) {
+    hob_session_options o = SessionOptions(batch, threads);
+    o.context = 600;
+    return o;
+  };
+  const Floats expected = Eval(model, tokens, 290, options(560, nullptr));
+  for (size_t count : {2, 3}) {
+    const hob_threads threads = {sizeof(hob_threads), nullptr, count, RunOnThreads};
+    for (size_t batch : {2, 5, 200}) {
+      ExpectSameBits(Eval(model, tokens, 290, options(batch, &threads)), expected,
+                     std::to_string(count) + " threads, batch " + std::to_string(batch));
+    }
+  }
+}
+
 TEST(ModelTest, LoadingWithThreadsOrFromAFileChangesNothing) {
   const TestModel test({.format = HOB_FORMAT_Q8_0});
   const std::vector<uint8_t> bytes = test.Bytes();
