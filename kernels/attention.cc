@@ -118,15 +118,16 @@ Workspace WorkspaceIn(void* buffer, size_t head_dim) {
   return w;
 }
 
+// x into its lane: all of it or, of pairs, the half that index i (of the pair's dimension) says.
+void StoreElement(bool pairs, float x, size_t i, uint32_t* lane) {
+  *lane = pairs ? WithHalf(*lane, i % 2, std::bit_cast<uint32_t>(reference::RoundToBF16(x)))
+                : std::bit_cast<uint32_t>(x);
+}
+
 void Append(const CacheView& cache, size_t pos, size_t m, const float* k, const float* v,
             size_t stride) {
   const Layout layout = LayoutOf(cache);
   const bool pairs = cache.type == HOB_CACHE_BF16;
-  const auto store = [&](uint32_t* lane, size_t half, float x) {
-    if (pairs) x = reference::RoundToBF16(x);
-    const uint32_t bits = std::bit_cast<uint32_t>(x);
-    *lane = pairs ? WithHalf(*lane, half, bits) : bits;
-  };
   for (size_t h = 0; h < cache.n_kv_heads; ++h) {
     uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.head;
     uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.head;
@@ -135,8 +136,8 @@ void Append(const CacheView& cache, size_t pos, size_t m, const float* k, const 
       const float* value = v + i * stride + h * cache.head_dim;
       const size_t t = pos + i;
       for (size_t d = 0; d < cache.head_dim; ++d) {
-        store(keys + KeyLane(layout, t, d), d % 2, key[d]);
-        store(values + ValueLane(layout, t, d), t % 2, value[d]);
+        StoreElement(pairs, key[d], d, keys + KeyLane(layout, t, d));
+        StoreElement(pairs, value[d], t, values + ValueLane(layout, t, d));
       }
     }
   }
@@ -212,6 +213,71 @@ HWY_INLINE void JoinPairs(float* x, size_t n) {
     hn::LoadInterleaved2(du, bits + 2 * i, even, odd);
     hn::StoreU(hn::Or(even, hn::ShiftRight<16>(odd)), du, bits + i);
   }
+}
+
+// ---------------------------------------------------------------- appending
+//
+// What Append does, many elements at a time.
+
+// One head of a token's keys; lanes: of its first element.
+template <bool kPairs>
+HWY_INLINE void AppendKey(const float* key, size_t dim, uint32_t* lanes) {
+  size_t d = 0;
+  if constexpr (kPairs) {
+    const DF32 df;
+    const DU32 du;
+    HWY_ALIGN uint32_t pairs[kPanel];
+    for (; d + 2 * hn::Lanes(df) <= dim; d += 2 * hn::Lanes(df)) {
+      VF32 even, odd;
+      hn::LoadInterleaved2(df, key + d, even, odd);
+      hn::Store(hn::Or(RoundToBF16(even), hn::ShiftRight<16>(RoundToBF16(odd))), du, pairs);
+      for (size_t i = 0; i < hn::Lanes(du); ++i) lanes[(d / 2 + i) * kPanel] = pairs[i];
+    }
+  }
+  for (; d < dim; ++d) StoreElement(kPairs, key[d], d, lanes + d / (kPairs ? 2 : 1) * kPanel);
+}
+
+// One head of a token's values; lanes: of its first element, t: the token.
+template <bool kPairs>
+HWY_INLINE void AppendValue(const float* value, size_t dim, size_t t, uint32_t* lanes) {
+  const DF32 df;
+  const DU32 du;
+  size_t d = 0;
+  for (; d + hn::Lanes(df) <= dim; d += hn::Lanes(df)) {
+    const VF32 x = hn::LoadU(df, value + d);
+    VU32 bits = hn::BitCast(du, x);
+    if constexpr (kPairs) {
+      bits = RoundToBF16(x);
+      if (t % 2 == 1) {
+        const VU32 first = hn::And(hn::LoadU(du, lanes + d), hn::Set(du, 0xFFFF0000u));
+        bits = hn::Or(first, hn::ShiftRight<16>(bits));
+      }
+    }
+    hn::StoreU(bits, du, lanes + d);
+  }
+  for (; d < dim; ++d) StoreElement(kPairs, value[d], t, lanes + d);
+}
+
+template <bool kPairs>
+void AppendTokens(const CacheView& cache, size_t pos, size_t m, const float* k, const float* v,
+                  size_t stride) {
+  const Layout layout = LayoutOf(cache);
+  const size_t dim = cache.head_dim;
+  for (size_t h = 0; h < cache.n_kv_heads; ++h) {
+    uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.head;
+    uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.head;
+    for (size_t i = 0; i < m; ++i) {
+      const size_t at = i * stride + h * dim, t = pos + i;
+      AppendKey<kPairs>(k + at, dim, keys + KeyLane(layout, t, 0));
+      AppendValue<kPairs>(v + at, dim, t, values + ValueLane(layout, t, 0));
+    }
+  }
+}
+
+void AppendSimd(const CacheView& cache, size_t pos, size_t m, const float* k, const float* v,
+                size_t stride) {
+  const bool pairs = cache.type == HOB_CACHE_BF16;
+  (pairs ? AppendTokens<true> : AppendTokens<false>)(cache, pos, m, k, v, stride);
 }
 
 // ---------------------------------------------------------------- a block
@@ -796,8 +862,9 @@ namespace hob {
 
 template <>
 const AttentionKernels& KernelsOn<AttentionKernels, HWY_TARGET>() {
-  static constexpr AttentionKernels kKernels = {
-      Append, HWY_NAMESPACE::Attend, HWY_NAMESPACE::AttendChunks, HWY_NAMESPACE::MergeChunks};
+  static constexpr AttentionKernels kKernels = {HWY_NAMESPACE::AppendSimd, HWY_NAMESPACE::Attend,
+                                                HWY_NAMESPACE::AttendChunks,
+                                                HWY_NAMESPACE::MergeChunks};
   return kKernels;
 }
 

@@ -439,7 +439,9 @@ class Bench(Case):
                     self.assertGreater(ops[op], 0, name)
                 self.assertEqual(ops["sampling"] > 0, name != "prompt")
                 self.assertAlmostEqual(sum(ops.values()), 1, places=3)
-                self.assertAlmostEqual(sum(spent["matmuls"].values()), ops["matmul"])
+                self.assertAlmostEqual(
+                    sum(spent["matmuls"].values()), ops["matmul"] + ops["gated_matmul"]
+                )
                 self.assertTrue({"q", "ffn", "down", "logits"} <= set(spent["matmuls"]))
 
     def test_text(self):

@@ -282,7 +282,9 @@ class ModelBench {
     measured_.cache_type = CacheName(info.cache_type);
     measured_.weights_per_token = static_cast<size_t>(session_->WorkOf(0, 1).all_ops() / 2);
     for (const Op& op : session_->graph().ops()) {
-      if (op.kind == OpKind::kMatmul) ++measured_.formats[op.matrix->format->name];
+      const bool is_matmul = op.kind == OpKind::kMatmul || op.kind == OpKind::kGated;
+      if (is_matmul) ++measured_.formats[op.matrix->format->name];
+      if (op.gate != nullptr) ++measured_.formats[op.gate->format->name];
     }
   }
 
