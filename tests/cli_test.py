@@ -97,7 +97,7 @@ class Case(unittest.TestCase):
 class Usage(Case):
     def test_help(self):
         for args in ([], ["run"], ["logits"], ["tokenize"], ["info"], ["targets"], ["quantize"],
-                     ["synth"], ["bench"]):
+                     ["synth"], ["bench"], ["verify"]):
             result = run(*args, "--help")
             self.assertEqual(result.returncode, 0, args)
             self.assertIn(b"hob " + (args[0].encode() if args else b"run"), result.stdout)
@@ -119,6 +119,11 @@ class Usage(Case):
         self.assert_fails(run("run", "-p", "x", "--cache-type", "f64"), 2, "f64")
         self.assert_fails(run("run", "-p", "x", "-f", "y"), 2)
         self.assert_fails(run("logits", "-p", "x"), 2, "--out")
+        self.assert_fails(run("verify", "--op", "mul"), 2, "--op", "mul", "matmul")
+        self.assert_fails(run("verify", "--format", "q9_9"), 2, "q9_9", "q4_k")
+        self.assert_fails(run("verify", "--target", "sse"), 2, "sse", "scalar")
+        self.assert_fails(run("verify", "--op", "add", "--format", "q4_k"), 2, "add", "--format")
+        self.assert_fails(run("verify", "everything"), 2, "everything")
         self.assert_fails(run("quantize", "in", "out", "q9_9"), 2, "q9_9", "q4_k_m")
         self.assert_fails(run("quantize", "in", "out", "q8_0", "--reprot"), 2, "--reprot")
         synth = ["synth", "--shape", "tiny", "--format", "q8_0"]
@@ -506,6 +511,38 @@ class Targets(Case):
         for name in targets():
             lines = run("targets", env={"HOB_TARGET": name}).stdout.decode().splitlines()
             self.assertIn("* " + name, " ".join(line for line in lines if line[0] == "*"))
+
+
+class Verify(Case):
+    def test_text(self):
+        result = run("verify", "--op", "matmul", "--format", "q4_k", "--verbose")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        head, row, _, digest = result.stdout.decode().splitlines()
+        self.assertEqual(head.split()[-1 - len(targets()):], targets() + ["digest"])
+        self.assertEqual(row.split()[:2], ["matmul", "q4_k"])
+        self.assertEqual(row.split().count("same"), len(targets()))
+        self.assertRegex(digest, "^digest  [0-9a-f]{64}$")
+
+    def test_json(self):
+        result = run("verify", "--format", "q6_k", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads(result.stdout)
+        self.assertTrue(report["ok"])
+        self.assertEqual({line["op"] for line in report["lines"]},
+                         {"matmul", "dequantize", "embed", "encode"})
+        for line in report["lines"]:
+            self.assertEqual(line["variant"], "q6_k")
+            self.assertEqual(list(line["targets"]), targets())
+            for target in line["targets"].values():
+                self.assertEqual(target, {"different": 0, "digest": line["digest"]})
+        matmul = report["lines"][0]
+        self.assertEqual(matmul["checked"], matmul["outputs"])
+        self.assertLess(matmul["worst"]["share_of_bound"], 1)
+
+    def test_one_target_gives_the_same_digest(self):
+        digests = {json.loads(run("verify", "--op", "softmax", "--json", *args).stdout)["digest"]
+                   for args in ([], ["--target", "scalar"])}
+        self.assertEqual(len(digests), 1)
 
 
 class DefaultModel(Case):

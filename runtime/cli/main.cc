@@ -58,6 +58,7 @@ int Main(int argc, char** argv) {
   AddTargets(app, action);
   AddQuantize(app, action);
   AddSynth(app, action);
+  AddVerify(app, action);
   AddBench(app, action);
 
   std::string command;  // for messages
