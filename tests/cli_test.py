@@ -97,7 +97,7 @@ class Case(unittest.TestCase):
 class Usage(Case):
     def test_help(self):
         for args in ([], ["run"], ["logits"], ["tokenize"], ["info"], ["targets"], ["quantize"],
-                     ["synth"], ["bench"], ["verify"]):
+                     ["synth"], ["bench"], ["verify"], ["compare-logits"], ["perplexity"]):
             result = run(*args, "--help")
             self.assertEqual(result.returncode, 0, args)
             self.assertIn(b"hob " + (args[0].encode() if args else b"run"), result.stdout)

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -244,6 +245,11 @@ Session MakeSession(const Model& model, const EvalOptions& options, const Thread
                          .cache_type = cache_type,
                          .threads = threads.get(),
                          .cancel = [](void*) { return Interrupted() != 0 ? 1 : 0; }});
+}
+
+size_t RowsAtATime(size_t batch, size_t vocabulary) {
+  constexpr size_t kMostValues = size_t{1} << 24;
+  return std::clamp<size_t>(kMostValues / vocabulary, 1, batch == 0 ? 256 : batch);
 }
 
 void AddTextOptions(CLI::App& command, TextOptions* options) {

@@ -27,8 +27,10 @@ inline constexpr int kExitSignal = 128;
 using Action = std::function<void()>;
 
 void AddBench(CLI::App& app, Action& action);
+void AddCompareLogits(CLI::App& app, Action& action);
 void AddInfo(CLI::App& app, Action& action);
 void AddLogits(CLI::App& app, Action& action);
+void AddPerplexity(CLI::App& app, Action& action);
 void AddQuantize(CLI::App& app, Action& action);
 void AddRun(CLI::App& app, Action& action);
 void AddSynth(CLI::App& app, Action& action);
@@ -151,6 +153,9 @@ struct EvalOptions {
 };
 void AddEvalOptions(CLI::App& command, EvalOptions* options);
 Session MakeSession(const Model& model, const EvalOptions& options, const Threads& threads);
+// Rows of logits to hold at a time: as many as are evaluated together (`batch`, 0 = the default),
+// unless that takes too much memory.
+size_t RowsAtATime(size_t batch, size_t vocabulary);
 
 // -p or -f.
 struct TextOptions {

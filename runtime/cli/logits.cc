@@ -44,12 +44,6 @@ std::vector<int32_t> ReadTokens(const LogitsOptions& options, const Model& model
   throw UsageError("no tokens: give --tokens, --tokens-file, -p or -f, or pipe a text to stdin");
 }
 
-// As many rows at a time as are evaluated together, unless that takes too much memory.
-size_t RowsAtATime(size_t batch, size_t vocabulary) {
-  constexpr size_t kMostValues = size_t{1} << 24;
-  return std::clamp<size_t>(kMostValues / vocabulary, 1, batch == 0 ? 256 : batch);
-}
-
 void Logits(LogitsOptions options) {
   const Threads threads(options.eval.threads);
   const Model model = LoadModel(options.model, threads);

@@ -45,6 +45,7 @@ int Main(int argc, char** argv) {
       "  hob info model.gguf                          what is in a model file\n"
       "  hob quantize model.gguf small.gguf q4_0      make it smaller and faster\n"
       "  hob bench -m model.gguf                      how fast it is on this machine\n"
+      "  hob perplexity -m small.gguf -f text.txt     see what that cost\n"
       "\n"
       "Data goes to stdout, progress and messages to stderr.\n"
       "Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.\n"
@@ -60,6 +61,8 @@ int Main(int argc, char** argv) {
   AddSynth(app, action);
   AddVerify(app, action);
   AddBench(app, action);
+  AddCompareLogits(app, action);
+  AddPerplexity(app, action);
 
   std::string command;  // for messages
   try {
