@@ -450,7 +450,7 @@ class Random(Models):
         path = self.path("base")
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full here")
-        args = ["perplexity", "-m", self.make(), "-f", self.text_file(), "-c", 16, "--save-kl-base"]
+        args = ["perplexity", "-m", self.make(), "-f", self.text_file(), "-c", "16", "--save-kl-base"]
         self.assert_fails(run(*args, "/dev/full"), 1, "/dev/full")
         process = subprocess.Popen([HOB, *args, path, "--batch", "1"], stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE)
