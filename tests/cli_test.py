@@ -8,6 +8,7 @@ Only the Python standard library is used. Tests that evaluate use the default mo
 in a build without it.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -97,7 +98,8 @@ class Case(unittest.TestCase):
 class Usage(Case):
     def test_help(self):
         for args in ([], ["run"], ["logits"], ["tokenize"], ["info"], ["targets"], ["quantize"],
-                     ["synth"], ["bench"], ["verify"], ["compare-logits"], ["perplexity"]):
+                     ["synth"], ["bench"], ["verify"], ["compare-logits"], ["perplexity"],
+                     ["vectors"]):
             result = run(*args, "--help")
             self.assertEqual(result.returncode, 0, args)
             self.assertIn(b"hob " + (args[0].encode() if args else b"run"), result.stdout)
@@ -543,6 +545,76 @@ class Verify(Case):
         digests = {json.loads(run("verify", "--op", "softmax", "--json", *args).stdout)["digest"]
                    for args in ([], ["--target", "scalar"])}
         self.assertEqual(len(digests), 1)
+
+
+class Vectors(Case):
+    def test_export_and_check(self):
+        directory = os.path.join(self.directory, "vectors")
+        result = run("vectors", "export", directory)
+        self.assertEqual((result.returncode, result.stdout), (0, b""), result.stderr)
+        result = run("vectors", "check", directory, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads(result.stdout)
+        self.assertTrue(report["ok"])
+        self.assertEqual(list(report["lines"][0]["targets"]), ["reference"] + targets())
+
+    def test_damaged(self):
+        directory = os.path.join(self.directory, "vectors")
+        self.assert_fails(run("vectors", "check", directory), 1, directory)
+        run("vectors", "export", directory)
+        index, data = os.path.join(directory, "vectors.json"), os.path.join(directory, "add.bin")
+        with open(data, "r+b") as file:
+            file.write(b"x")
+        self.assert_fails(run("vectors", "check", directory), 1, "add.bin", "SHA-256")
+        run("vectors", "export", directory)
+        with open(index, encoding="utf-8") as file:
+            good = json.load(file)
+
+        def check(change):
+            bad = json.loads(json.dumps(good))
+            change(bad)
+            with open(index, "w", encoding="utf-8") as file:
+                json.dump(bad, file)
+            return run("vectors", "check", directory)
+
+        def set_case(key, value):
+            return lambda bad: bad["cases"][0].__setitem__(key, value)
+
+        self.assert_fails(check(lambda bad: bad.__setitem__("version", 2)), 1, "version 1")
+        self.assert_fails(check(lambda bad: bad.__setitem__("cases", [])), 1, "no cases")
+        self.assert_fails(check(lambda bad: bad["files"][0].__setitem__("name", "../x")), 1, "../x")
+        self.assert_fails(check(set_case("op", "mul")), 1, "mul")
+        self.assert_fails(check(set_case("numbers", {"m": 1e18})), 1)
+        self.assert_fails(check(set_case("numbers", {})), 1)
+        self.assert_fails(check(set_case("inputs", [])), 1, "input")
+        self.assert_fails(check(set_case("outputs", [])), 1, "outputs")
+        offset = lambda bad: bad["cases"][0]["inputs"][0].__setitem__("offset", 2**60)
+        self.assert_fails(check(offset), 1, "beyond")
+        shape = lambda bad: bad["cases"][0]["inputs"][0].__setitem__("shape", [2**40, 2**40])
+        self.assert_fails(check(shape), 1, "beyond")
+
+    def test_a_wrong_bit_is_found(self):
+        directory = os.path.join(self.directory, "vectors")
+        run("vectors", "export", directory)
+        index = os.path.join(directory, "vectors.json")
+        with open(index, encoding="utf-8") as file:
+            vectors = json.load(file)
+        add = next(case for case in vectors["cases"] if case["op"] == "add")
+        with open(os.path.join(directory, "add.bin"), "r+b") as file:
+            file.seek(add["outputs"][0]["offset"])
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+            file.seek(0)
+            digest = hashlib.sha256(file.read()).hexdigest()
+        for entry in vectors["files"]:
+            if entry["name"] == "add.bin":
+                entry["sha256"] = digest
+        with open(index, "w", encoding="utf-8") as file:
+            json.dump(vectors, file)
+        result = run("vectors", "check", directory)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"different: add - on reference", result.stdout)
 
 
 class DefaultModel(Case):

@@ -191,7 +191,7 @@ TEST(Verify, RefusesCasesThatMakeNoSense) {
   EXPECT_THROW(add.reference(c), Error);
 
   Case embed = FindOp("embed")->make("q8_0", Extent::kFew).front();
-  embed.inputs[1] = MakeArray("ids", {1}, std::vector<int32_t>{2});  // of 2 rows
+  embed.inputs[1] = MakeArray("ids", {1}, std::vector<int32_t>{1});  // of 1 row
   embed.numbers["m"] = 1;
   EXPECT_THROW(FindOp("embed")->reference(embed), Error);
   embed.variant = "q9_9";

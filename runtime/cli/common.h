@@ -36,6 +36,7 @@ void AddRun(CLI::App& app, Action& action);
 void AddSynth(CLI::App& app, Action& action);
 void AddTargets(CLI::App& app, Action& action);
 void AddTokenize(CLI::App& app, Action& action);
+void AddVectors(CLI::App& app, Action& action);
 void AddVerify(CLI::App& app, Action& action);
 
 // ---------------------------------------------------------------- failing and stopping

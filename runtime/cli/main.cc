@@ -60,6 +60,7 @@ int Main(int argc, char** argv) {
   AddQuantize(app, action);
   AddSynth(app, action);
   AddVerify(app, action);
+  AddVectors(app, action);
   AddBench(app, action);
   AddCompareLogits(app, action);
   AddPerplexity(app, action);

@@ -2,171 +2,20 @@
 // results.
 #include "runtime/verify/verify.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "kernels/targets.h"
 #include "runtime/cli/common.h"
+#include "runtime/cli/verify_report.h"
 
 namespace hob::cli {
 namespace {
-
-using Json = nlohmann::ordered_json;
-using verify::Line;
-using verify::Report;
 
 struct VerifyCommand {
   std::string op, format, target;
   bool json = false, verbose = false;
 };
-
-std::vector<verify::Kernels> ChosenKernels(const std::string& name) {
-  std::vector<verify::Kernels> kernels;
-  for (const Target target : SupportedTargets()) {
-    if (name.empty() || name == TargetName(target)) kernels.push_back(verify::KernelsOf(target));
-  }
-  return kernels;
-}
-
-// ---------------------------------------------------------------- text
-
-// A table whose columns are as wide as what is in them; the first two are flush left.
-class Table {
- public:
-  void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
-
-  std::string Text() const {
-    std::vector<size_t> widths;
-    for (const auto& row : rows_) {
-      widths.resize(std::max(widths.size(), row.size()));
-      for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-    }
-    std::string text;
-    for (const auto& row : rows_) {
-      for (size_t i = 0; i < row.size(); ++i) {
-        const std::string space(widths[i] - row[i].size(), ' ');
-        const bool last = i + 1 == row.size();
-        text += i < 2 ? row[i] + (last ? "" : space) : space + row[i];
-        text += last ? "\n" : "  ";
-      }
-    }
-    return text;
-  }
-
- private:
-  std::vector<std::vector<std::string>> rows_;
-};
-
-std::string Formatted(const char* format, double value) {
-  char text[40];
-  std::snprintf(text, sizeof(text), format, value);
-  return text;
-}
-
-// The lines of one op as one: sums, and the worst.
-Line Merged(const std::vector<const Line*>& lines) {
-  Line merged = *lines.front();
-  if (lines.size() == 1) return merged;
-  merged.variant = std::to_string(lines.size()) + " variants";
-  for (const Line* line : std::vector(lines.begin() + 1, lines.end())) {
-    merged.outputs += line->outputs;
-    merged.checked += line->checked;
-    merged.beyond += line->beyond;
-    if (line->worst.share > merged.worst.share) merged.worst = line->worst;
-    for (size_t i = 0; i < line->targets.size(); ++i) {
-      merged.targets[i].different += line->targets[i].different;
-    }
-  }
-  return merged;
-}
-
-std::vector<std::string> Row(const Line& line, bool digest) {
-  const bool checked = line.checked > 0;
-  const verify::Worst& worst = line.worst;
-  std::vector<std::string> row = {line.op,
-                                  line.variant,
-                                  std::to_string(line.outputs),
-                                  checked ? Formatted("%.2g", worst.bound) : "-",
-                                  checked ? Formatted("%.2g", worst.error) : "-",
-                                  checked ? Formatted("%.3g", worst.ulp) : "-",
-                                  checked ? Formatted("%.0f %%", 100 * worst.share) : "-",
-                                  checked ? std::to_string(line.beyond) : "-"};
-  for (const auto& target : line.targets) {
-    row.push_back(target.different == 0 ? "same" : std::to_string(target.different) + " differ");
-  }
-  if (digest) row.push_back(line.digest.substr(0, 16));
-  return row;
-}
-
-std::string Text(const Report& report, bool verbose) {
-  Table table;
-  std::vector<std::string> head = {"op",    "variant", "outputs",  "bound",
-                                   "error", "ulp",     "of bound", "beyond"};
-  for (const auto& target : report.lines.front().targets) head.push_back(target.target);
-  if (verbose) head.push_back("digest");
-  table.Add(head);
-  std::string problems;
-  for (size_t i = 0; i < report.lines.size();) {
-    std::vector<const Line*> lines;
-    const std::string& op = report.lines[i].op;
-    for (; i < report.lines.size() && report.lines[i].op == op; ++i) {
-      const Line& line = report.lines[i];
-      lines.push_back(&line);
-      if (verbose) table.Add(Row(line, true));
-      for (const verify::Difference& d : line.differences) {
-        problems += "different: " + op + " " + line.variant + " on " + d.target + ", " + d.test +
-                    ", " + d.output + ": " + d.got + ", expected " + d.want + "\n";
-      }
-      if (line.beyond > 0) {
-        problems += "beyond its bound: " + op + " " + line.variant + ", " +
-                    std::to_string(line.beyond) + " outputs; worst in " + line.worst.test + "\n";
-      }
-    }
-    if (!verbose) table.Add(Row(Merged(lines), false));
-  }
-  return table.Text() + "\n" + problems + "digest  " + report.digest + "\n";
-}
-
-// ---------------------------------------------------------------- JSON
-
-// JSON has no infinity.
-Json Finite(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
-
-std::string JsonText(const Report& report) {
-  Json root = {{"version", hob_version()}, {"ok", report.ok}, {"digest", report.digest}};
-  root["lines"] = Json::array();
-  for (const Line& line : report.lines) {
-    Json item = {{"op", line.op},           {"variant", line.variant},
-                 {"cases", line.cases},     {"outputs", line.outputs},
-                 {"checked", line.checked}, {"beyond_bound", line.beyond}};
-    if (line.checked > 0) {
-      item["worst"] = {{"bound", line.worst.bound},
-                       {"error", line.worst.error},
-                       {"ulp", line.worst.ulp},
-                       {"share_of_bound", Finite(line.worst.share)},
-                       {"test", line.worst.test}};
-    }
-    item["digest"] = line.digest;
-    for (const auto& target : line.targets) {
-      item["targets"][target.target] = {{"different", target.different}, {"digest", target.digest}};
-    }
-    for (const verify::Difference& d : line.differences) {
-      item["differences"].push_back({{"target", d.target},
-                                     {"test", d.test},
-                                     {"output", d.output},
-                                     {"got", d.got},
-                                     {"expected", d.want}});
-    }
-    root["lines"].push_back(std::move(item));
-  }
-  return root.dump(2) + "\n";
-}
-
-// ---------------------------------------------------------------- the command
 
 void Verify(const VerifyCommand& command) {
   const verify::Op* op = verify::FindOp(command.op);
@@ -179,23 +28,9 @@ void Verify(const VerifyCommand& command) {
     progress.Show(done);
     if (Interrupted()) throw Interrupt();
   };
-  const Report report = verify::Verify(options, ChosenKernels(command.target));
+  const verify::Report report = verify::Verify(options, ChosenKernels(command.target));
   progress.Clear();
-  Print(command.json ? JsonText(report) : Text(report, command.verbose));
-  if (!report.ok) throw std::runtime_error("results are not what they must be; see above");
-}
-
-// A validator for one of some names.
-CLI::Validator OneOf(const std::vector<std::string>& names) {
-  std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-  return CLI::Validator(
-      [names, list](std::string& name) {
-        return std::find(names.begin(), names.end(), name) != names.end()
-                   ? std::string()
-                   : "there is no \"" + name + "\"; expected one of " + list;
-      },
-      "");
+  PrintReport(report, command.json, command.verbose);
 }
 
 }  // namespace
@@ -204,17 +39,14 @@ void AddVerify(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("verify", "Check that every kernel here gives the right bits");
   auto options = std::make_shared<VerifyCommand>();
-  std::vector<std::string> ops, formats, targets;
+  std::vector<std::string> ops, formats;
   for (const verify::Op& op : verify::Ops()) ops.push_back(op.name);
   for (const Format* format : Formats()) formats.push_back(format->name);
-  for (const Target target : SupportedTargets()) targets.push_back(TargetName(target));
   command->add_option("--op", options->op, "Only this op")->type_name("OP")->check(OneOf(ops));
   command->add_option("--format", options->format, "Only ops on weights of this format")
       ->type_name("FORMAT")
       ->check(OneOf(formats));
-  command->add_option("--target", options->target, "Only this instruction set")
-      ->type_name("TARGET")
-      ->check(OneOf(targets));
+  AddTargetOption(*command, &options->target);
   command->add_flag("--json", options->json, "As JSON, everything");
   command->add_flag("--verbose", options->verbose, "A row for every format, with its digest");
   command->footer(
