@@ -73,6 +73,8 @@ hob_status CheckProduct(size_t a, size_t b, const char* what) {
   return SetError(HOB_ERROR_SHAPE, "%s is too large: %zu x %zu", what, a, b);
 }
 
+size_t RoundUp(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
+
 hob_status CheckTarget() {
   if (ActiveTarget() >= 0) return HOB_OK;
   return SetError(HOB_ERROR_TARGET, "%s", BadTargetMessage());
@@ -101,12 +103,17 @@ hob_status CheckThreads(const hob_threads* threads) {
   if (threads->parallel_for == nullptr) {
     return SetError(HOB_ERROR_ARGUMENT, "threads->parallel_for is NULL");
   }
-  return threads->count > 0 ? HOB_OK : SetError(HOB_ERROR_ARGUMENT, "threads->count is 0");
+  // More would overflow what is computed from it, such as the bytes of all their workspaces.
+  constexpr size_t kMost = 1024;
+  if (threads->count >= 1 && threads->count <= kMost) return HOB_OK;
+  return SetError(HOB_ERROR_ARGUMENT, "threads->count is %zu, expected 1 to %zu", threads->count,
+                  kMost);
 }
 
-hob_status CheckStride(size_t* stride, size_t width, const char* name) {
+// Of `rows` rows; 0 stands for their width.
+hob_status CheckStride(size_t* stride, size_t rows, size_t width, const char* name) {
   if (*stride == 0) *stride = width;
-  if (*stride >= width) return HOB_OK;
+  if (*stride >= width) return CheckProduct(rows, *stride, name);
   return SetError(HOB_ERROR_SHAPE, "%s = %zu is less than the row's %zu", name, *stride, width);
 }
 
@@ -169,14 +176,25 @@ hob_status PlanMatmul(const hob_matmul_args* args, Matmul* plan) {
                 .out = args->out,
                 .out_stride = args->out_stride,
                 .gate = args->gate};
-  RETURN_IF_ERROR(CheckStride(&plan->task.act_stride, args->k, "act_stride"));
-  return CheckStride(&plan->task.out_stride, args->n, "out_stride");
+  RETURN_IF_ERROR(CheckStride(&plan->task.act_stride, args->m, args->k, "act_stride"));
+  return CheckStride(&plan->task.out_stride, args->m, args->n, "out_stride");
 }
 
 // The i-th of a group: an array of the caller's, whose struct may be longer than ours.
 const hob_matmul_args* MatmulAt(const hob_matmul_args* args, size_t i) {
   return reinterpret_cast<const hob_matmul_args*>(reinterpret_cast<const uint8_t*>(args) +
                                                   i * args->struct_size);
+}
+
+// Since struct_size is the way from one to the next, it must be that of a struct, and of all.
+hob_status CheckSameStruct(const hob_matmul_args* args, size_t i) {
+  if (args->struct_size % alignof(hob_matmul_args) != 0) {
+    return SetError(HOB_ERROR_ARGUMENT, "args->struct_size is %zu, expected a multiple of %zu",
+                    args->struct_size, alignof(hob_matmul_args));
+  }
+  if (MatmulAt(args, i)->struct_size == args->struct_size) return HOB_OK;
+  return SetError(HOB_ERROR_ARGUMENT, "args[%zu].struct_size is %zu, expected that of args[0], %zu",
+                  i, MatmulAt(args, i)->struct_size, args->struct_size);
 }
 
 // Where a group's prepared activations lie in the workspace: one part for each ActKind in use.
@@ -193,6 +211,7 @@ hob_status PlanGroup(const hob_matmul_args* args, size_t count, GroupActs* acts)
   RETURN_IF_ERROR(CheckPointer(args, "args"));
   for (size_t i = 0; i < count; ++i) {
     Matmul plan = {};
+    if (i > 0) RETURN_IF_ERROR(CheckSameStruct(args, i));
     RETURN_IF_ERROR(PlanMatmul(MatmulAt(args, i), &plan));
     if (plan.task.m != args->m || plan.task.k != args->k || plan.task.act != args->act ||
         MatmulAt(args, i)->act_stride != args->act_stride) {
@@ -236,6 +255,10 @@ hob_status CheckCache(const hob_cache* cache, bool with_memory, CacheView* view)
   RETURN_IF_ERROR(CheckPositive(cache->capacity, "cache->capacity"));
   RETURN_IF_ERROR(CheckProduct(cache->n_kv_heads, cache->head_dim, "n_kv_heads x head_dim"));
   RETURN_IF_ERROR(CheckProduct(cache->n_kv_heads * cache->head_dim, cache->capacity, "the cache"));
+  // And once more as it is laid out, with whole lanes and tiles (attention.h).
+  const size_t heads = cache->n_kv_heads, width = RoundUp(cache->head_dim, kPanel);
+  RETURN_IF_ERROR(CheckProduct(heads, width, "n_kv_heads x head_dim"));
+  RETURN_IF_ERROR(CheckProduct(heads * width, RoundUp(cache->capacity, kKeyTile), "the cache"));
   if (with_memory) {
     RETURN_IF_ERROR(CheckPointer(cache->keys, "cache->keys"));
     RETURN_IF_ERROR(CheckPointer(cache->values, "cache->values"));
@@ -263,6 +286,8 @@ hob_status PlanAttention(const hob_attention_args* args, bool with_memory, Atten
                     args->n_heads, task->cache.n_kv_heads);
   }
   RETURN_IF_ERROR(CheckTokens(task->cache, args->pos, args->m));
+  RETURN_IF_ERROR(CheckProduct(args->n_heads, task->cache.head_dim, "n_heads x head_dim"));
+  RETURN_IF_ERROR(CheckProduct(args->n_heads * task->cache.head_dim, args->m, "q"));
   task->m = args->m;
   task->n_heads = args->n_heads;
   task->pos = args->pos;
@@ -486,7 +511,7 @@ hob_status hob_embed(hob_format id, const void* packed, size_t n, size_t k, cons
   RETURN_IF_ERROR(CheckPointer(packed, "packed"));
   RETURN_IF_ERROR(CheckPointer(ids, "ids"));
   RETURN_IF_ERROR(CheckPointer(out, "out"));
-  RETURN_IF_ERROR(CheckStride(&out_stride, k, "out_stride"));
+  RETURN_IF_ERROR(CheckStride(&out_stride, m, k, "out_stride"));
   for (size_t i = 0; i < m; ++i) {
     if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= n) {
       return SetError(HOB_ERROR_ARGUMENT, "ids[%zu] = %d is not in [0, %zu)", i,
@@ -587,6 +612,8 @@ hob_status hob_attention_workspace(const hob_attention_args* args, const hob_thr
   RETURN_IF_ERROR(CheckPointer(bytes, "bytes"));
   RETURN_IF_ERROR(PlanAttention(args, false, &task));
   RETURN_IF_ERROR(CheckThreads(threads));
+  RETURN_IF_ERROR(CheckProduct(AttentionWorkspace(task.cache.head_dim),
+                               threads == nullptr ? 1 : threads->count, "the workspace"));
   *bytes = Divide(task, threads).bytes;
   return HOB_OK;
 }
@@ -634,6 +661,7 @@ hob_status hob_rope_table(size_t first, size_t count, size_t n_rot, double base,
   if (!(base >= 1.0 && base <= 1e30)) {
     return SetError(HOB_ERROR_ARGUMENT, "base = %g is not in [1, 1e30]", base);
   }
+  RETURN_IF_ERROR(CheckProduct(count, n_rot, "count x n_rot"));
   double least_factor = 1.0;
   for (size_t i = 0; factors != nullptr && i < n_rot / 2; ++i) {
     if (!(factors[i] > 0.0f && factors[i] <= 1e30f)) {
@@ -665,6 +693,8 @@ hob_status hob_rope(hob_rope_style style, const float* table, size_t m, size_t n
     return SetError(HOB_ERROR_SHAPE, "n_rot = %zu: expected an even number up to head_dim = %zu",
                     n_rot, head_dim);
   }
+  RETURN_IF_ERROR(CheckProduct(n_heads, head_dim, "n_heads x head_dim"));
+  RETURN_IF_ERROR(CheckProduct(n_heads * head_dim, m, "x"));
   for (size_t i = 0; i < m; ++i) {
     Rows().rope(style, table + i * n_rot, n_heads, head_dim, n_rot, x + i * n_heads * head_dim);
   }

@@ -330,6 +330,20 @@ TEST_F(KernelCApiTest, MatmulGroupErrors) {
   group[1].m = 1;
   ExpectError(hob_matmul_group_workspace(group, 2, &bytes), HOB_ERROR_SHAPE, "args[1]");
   group[1].m = 2;
+  // struct_size leads from one to the next: it must be a struct's, and the same in all.
+  struct Longer {
+    hob_matmul_args args;
+    char more[64];
+  } longer[2] = {{group[0], {}}, {group[1], {}}};
+  longer[0].args.struct_size = longer[1].args.struct_size = sizeof(Longer);
+  EXPECT_OK(hob_matmul_group_workspace(&longer[0].args, 2, &bytes));
+  longer[1].args.struct_size = sizeof(hob_matmul_args);
+  ExpectError(hob_matmul_group_workspace(&longer[0].args, 2, &bytes), HOB_ERROR_ARGUMENT,
+              "struct_size");
+  longer[0].args.struct_size = sizeof(hob_matmul_args) + 3;
+  ExpectError(hob_matmul_group_workspace(&longer[0].args, 2, &bytes), HOB_ERROR_ARGUMENT,
+              "multiple");
+  EXPECT_OK(hob_matmul_workspace(&longer[0].args, &bytes));  // alone, there is no next
   group[1].packed = nullptr;
   ExpectError(hob_matmul_group(group, 2, nullptr, 0, nullptr), HOB_ERROR_ARGUMENT, "packed");
 }
@@ -406,6 +420,44 @@ TEST_F(KernelCApiTest, HugeShapesAreRefused) {
   EXPECT_NE(hob_matmul_workspace(&args, &bytes), HOB_OK);
   const hob_cache cache{sizeof(hob_cache), HOB_CACHE_F32, huge, huge, huge, nullptr, nullptr};
   EXPECT_NE(hob_cache_bytes(&cache, &bytes), HOB_OK);
+}
+
+// What fits only until it is padded to whole lanes and tiles is refused, too.
+TEST_F(KernelCApiTest, HugePaddedShapesAreRefused) {
+  size_t bytes = 0;
+  const size_t huge = size_t{1} << 56;
+  for (const hob_cache_type type : {HOB_CACHE_F32, HOB_CACHE_BF16}) {
+    for (int which = 0; which < 3; ++which) {
+      hob_cache cache{sizeof(hob_cache), type, 1, 1, 1, nullptr, nullptr};
+      (which == 0 ? cache.n_kv_heads : which == 1 ? cache.head_dim : cache.capacity) = huge;
+      ExpectError(hob_cache_bytes(&cache, &bytes), HOB_ERROR_SHAPE, "too large");
+    }
+  }
+  // A stride times the rows.
+  hob_matmul_args args{};
+  args.struct_size = sizeof args;
+  args.format = HOB_FORMAT_Q8_0;
+  args.m = 1024;
+  args.n = 16;
+  args.k = 32;
+  EXPECT_OK(hob_matmul_workspace(&args, &bytes));
+  args.act_stride = huge;
+  ExpectError(hob_matmul_workspace(&args, &bytes), HOB_ERROR_SHAPE, "act_stride");
+  args.act_stride = 0;
+  args.out_stride = huge;
+  ExpectError(hob_matmul_workspace(&args, &bytes), HOB_ERROR_SHAPE, "out_stride");
+  // Query heads, which nothing else bounds.
+  hob_cache cache{sizeof(hob_cache), HOB_CACHE_F32, 1, 64, 64, nullptr, nullptr};
+  hob_attention_args attention{};
+  attention.struct_size = sizeof attention;
+  attention.cache = &cache;
+  attention.m = 2;
+  attention.n_heads = huge;
+  ExpectError(hob_attention_workspace(&attention, nullptr, &bytes), HOB_ERROR_SHAPE, "n_heads");
+  float x[4] = {}, table[4] = {};
+  ExpectError(hob_rope(HOB_ROPE_HALVES, table, 4, huge, 2, 2, x), HOB_ERROR_SHAPE, "too large");
+  ExpectError(hob_rope_table(0, size_t{1} << 20, huge, 1e4, 1e-9, nullptr, table), HOB_ERROR_SHAPE,
+              "count");
 }
 
 // ---------------------------------------------------------------- packing and embedding
@@ -594,6 +646,21 @@ TEST_F(KernelCApiTest, AttentionOfOneRowHasTheReferencesBits) {
     RunKernel([&] { EXPECT_OK(hob_attention(&args, workspace.data(), bytes, threads)); });
     EXPECT_TRUE(SameRow(out.data(), want.data(), want.size()));
   });
+}
+
+// The workspace of that many threads would not fit a size_t.
+TEST_F(KernelCApiTest, TooManyThreadsAreRefused) {
+  Random random(513);
+  Attended good(HOB_CACHE_F32, random);
+  size_t bytes = 0;
+  hob_threads threads{sizeof(hob_threads), nullptr, 1024, Backwards};
+  EXPECT_OK(hob_attention_workspace(&good.args, &threads, &bytes));
+  const size_t one = AttentionWorkspace(good.cache.head_dim);
+  EXPECT_GE(bytes, 1024 * one);
+  for (const size_t count : {size_t{1025}, SIZE_MAX / one + 2, SIZE_MAX}) {
+    threads.count = count;
+    ExpectError(hob_attention_workspace(&good.args, &threads, &bytes), HOB_ERROR_ARGUMENT, "1024");
+  }
 }
 
 TEST_F(KernelCApiTest, AttentionErrors) {

@@ -86,7 +86,7 @@ HOB_API const char* hob_version(void);
 typedef struct hob_threads {
   size_t struct_size;
   void* context;  // handed to parallel_for
-  size_t count;   // how many bodies may run at the same time; at least 1
+  size_t count;   // how many bodies may run at the same time; 1 to 1024
   void (*parallel_for)(void* context, size_t n, void (*body)(void* argument, size_t i),
                        void* argument);
 } hob_threads;
