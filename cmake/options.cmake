@@ -8,6 +8,7 @@ option(HOB_INSTALL "Write install rules" ${PROJECT_IS_TOP_LEVEL})
 option(HOB_WITH_TBB "Build hob::tbb, the threads lent by oneTBB" ON)
 option(HOB_DEFAULT_MODEL "Build the default model into hob::runtime" ON)
 option(HOB_WERROR "Treat warnings in hob's own code as errors" OFF)
+option(HOB_FUZZ "Build the fuzz targets with libFuzzer (clang, with HOB_SANITIZE=fuzzer-no-link,...)" OFF)
 set(HOB_SANITIZE "" CACHE STRING "Sanitizers, as for -fsanitize: address,undefined or thread")
 set(HOB_TARGETS "" CACHE STRING
     "Compile only these SIMD targets, such as avx2;avx3_dl, to save time while editing (default: all)")

@@ -105,7 +105,7 @@ Comparison Compare(InputFile& base, InputFile& other, size_t vocabulary) {
   std::vector<float> a(result.row_values), b(result.row_values);
   Progress progress("hob: comparing");
   for (uint64_t row = 0; row < result.rows; ++row) {
-    if (Interrupted()) throw Interrupt();
+    if (Interrupted() != 0) throw Interrupt();
     base.Read(a.data(), a.size() * sizeof(float));
     other.Read(b.data(), b.size() * sizeof(float));
     if (std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0) ++result.equal_rows;

@@ -326,7 +326,7 @@ void Perplexity(PerplexityOptions options) {
   Progress progress("hob: evaluating");
   for (size_t chunk = 0; chunk < chunks.count; ++chunk) {
     evaluation.Run(chunk, base ? &*base : nullptr, save ? &*save : nullptr, &scores);
-    if (Interrupted()) throw Interrupt();
+    if (Interrupted() != 0) throw Interrupt();
     progress.Show(static_cast<float>(chunk + 1) / static_cast<float>(chunks.count));
   }
   progress.Clear();
