@@ -695,6 +695,7 @@ hob_status hob_rope(hob_rope_style style, const float* table, size_t m, size_t n
   }
   RETURN_IF_ERROR(CheckProduct(n_heads, head_dim, "n_heads x head_dim"));
   RETURN_IF_ERROR(CheckProduct(n_heads * head_dim, m, "x"));
+  if (n_heads == 0 || n_rot == 0) return HOB_OK;  // nothing turns, however many rows there are
   for (size_t i = 0; i < m; ++i) {
     Rows().rope(style, table + i * n_rot, n_heads, head_dim, n_rot, x + i * n_heads * head_dim);
   }

@@ -456,6 +456,7 @@ TEST_F(KernelCApiTest, HugePaddedShapesAreRefused) {
   ExpectError(hob_attention_workspace(&attention, nullptr, &bytes), HOB_ERROR_SHAPE, "n_heads");
   float x[4] = {}, table[4] = {};
   ExpectError(hob_rope(HOB_ROPE_HALVES, table, 4, huge, 2, 2, x), HOB_ERROR_SHAPE, "too large");
+  EXPECT_OK(hob_rope(HOB_ROPE_HALVES, table, huge / 4, 0, 2, 2, x));  // at once: there is nothing
   ExpectError(hob_rope_table(0, size_t{1} << 20, huge, 1e4, 1e-9, nullptr, table), HOB_ERROR_SHAPE,
               "count");
 }
