@@ -3,6 +3,8 @@
 #include "runtime/tokenizer.h"
 
 #include <algorithm>
+#include <bit>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -128,12 +130,13 @@ bool Tokenizer::IsPlain(int32_t id) const {
 }
 
 void Tokenizer::IndexTokens() {
-  ids_.reserve(types_.size());
+  slots_.assign(std::bit_ceil(2 * types_.size()), -1);
   for (int32_t id = 0; id < size(); ++id) {
     const std::string_view text = Text(id);
     if (text.empty()) continue;
     if (IsPlain(id)) {
-      ids_.try_emplace(text, id);  // of tokens with the same text, the first
+      int32_t& slot = slots_[SlotOf(text)];
+      if (slot < 0) slot = id;  // of tokens with the same text, the first
       longest_text_ = std::max(longest_text_, text.size());
     } else if (Type(id) == TokenType::kControl || Type(id) == TokenType::kUserDefined) {
       specials_.push_back(id);
@@ -165,8 +168,15 @@ void Tokenizer::DecodePieces(
 int32_t Tokenizer::Lookup(std::string_view text) const {
   // Hashing only what can be found keeps merging long texts linear.
   if (text.size() > longest_text_) return -1;
-  const auto found = ids_.find(text);
-  return found == ids_.end() ? -1 : found->second;
+  return slots_[SlotOf(text)];
+}
+
+// Where the id of the plain token `text` is, or would be.
+size_t Tokenizer::SlotOf(std::string_view text) const {
+  const size_t mask = slots_.size() - 1;
+  size_t slot = std::hash<std::string_view>()(text) & mask;
+  while (slots_[slot] >= 0 && Text(slots_[slot]) != text) slot = (slot + 1) & mask;
+  return slot;
 }
 
 std::string_view Tokenizer::Piece(int32_t id, bool show_special) const {

@@ -20,7 +20,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "runtime/gguf.h"
@@ -132,16 +131,19 @@ class Tokenizer {
   void ReadSpecialIds(const Gguf& file, const Defaults& defaults);
   void IndexTokens();
   bool IsPlain(int32_t id) const;
+  size_t SlotOf(std::string_view text) const;
   Match MatchSpecial(std::string_view text, bool parse_control) const;
 
   StringTable texts_;   // as in the file
   StringTable pieces_;  // decoded
   std::vector<TokenType> types_;
-  std::unordered_map<std::string_view, int32_t> ids_;  // of plain tokens, views of texts_
-  size_t longest_text_ = 0;                            // of plain tokens, in bytes
-  std::vector<int32_t> specials_;                      // control and user defined, sorted by text
-  std::array<bool, 256> begins_special_{};             // by first byte
-  std::vector<int32_t> ends_;                          // sorted ids for IsEndOfText
+  // The ids of plain tokens by the hash of their text, or in the next free slot; -1 = free. Half of
+  // the slots are, at least. A map of strings would take five times the memory.
+  std::vector<int32_t> slots_;
+  size_t longest_text_ = 0;                 // of plain tokens, in bytes
+  std::vector<int32_t> specials_;           // control and user defined, sorted by text
+  std::array<bool, 256> begins_special_{};  // by first byte
+  std::vector<int32_t> ends_;               // sorted ids for IsEndOfText
   int32_t bos_ = -1;
   int32_t eos_ = -1;
   int32_t unknown_ = -1;
