@@ -245,7 +245,7 @@ class MergeTable {
     Merge merge;
   };
 
-  // Of several entries for a pair the first counts.
+  // Of several entries for a pair the one of the smallest priority counts.
   MergeTable(size_t tokens, const std::vector<Entry>& entries)
       : begins_(tokens + 1), rows_(entries.size()) {
     for (const Entry& entry : entries) ++begins_[static_cast<size_t>(entry.left) + 1];
@@ -255,8 +255,11 @@ class MergeTable {
       rows_[next[static_cast<size_t>(entry.left)]++] = {entry.right, entry.merge};
     }
     for (size_t left = 0; left < tokens; ++left) {
-      std::stable_sort(rows_.begin() + begins_[left], rows_.begin() + begins_[left + 1],
-                       [](const Row& a, const Row& b) { return a.right < b.right; });
+      std::sort(rows_.begin() + begins_[left], rows_.begin() + begins_[left + 1],
+                [](const Row& a, const Row& b) {
+                  return std::pair(a.right, a.merge.priority) <
+                         std::pair(b.right, b.merge.priority);
+                });
     }
   }
 

@@ -40,7 +40,7 @@ using Floats = std::vector<float>;
 using Tokens = std::vector<int32_t>;
 using Bytes = std::vector<uint8_t>;
 
-constexpr size_t kVocabulary = 286, kLayers = 2, kKvHeads = 2, kHeadDim = 8;
+constexpr size_t kVocabulary = 286, kLayers = 2, kKvHeads = 2;
 
 ModelPtr Load(const GgufWriter& writer) {
   const Bytes bytes = writer.WriteBytes();

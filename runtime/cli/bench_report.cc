@@ -157,8 +157,9 @@ std::string TimeTable(const ModelMeasured& measured) {
     }
     return share;
   };
-  std::stable_sort(kinds.begin(), kinds.end(),
-                   [&](const std::string& a, const std::string& b) { return most(a) > most(b); });
+  std::sort(kinds.begin(), kinds.end(), [&](const std::string& a, const std::string& b) {
+    return std::pair(most(b), a) < std::pair(most(a), b);
+  });
 
   std::vector<Row> rows = {{"time of all threads"}};
   for (const TimeColumn& column : columns) rows[0].push_back(column.label);
