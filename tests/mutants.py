@@ -164,7 +164,7 @@ def check():
 
 
 def table():
-    lines = ["| mutant | what is wrong | in | seen by |", "|---|---|---|---|"]
+    lines = ["| mutant | what is wrong | in | must be seen by |", "|---|---|---|---|"]
     for m in MUTANTS:
         tests = m.filter.replace("*", "").strip("/.") or "all"
         lines.append(f"| {m.name} | {m.what} | {m.file} | {m.test}: {tests} |")
