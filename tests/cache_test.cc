@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -643,7 +644,8 @@ TEST(CacheTest, DamagedCopiesAreRefused) {
     Feed(first, RandomTokens(50), 0, 50);
     const Bytes good = Save(first);
     const Untouched session(model, Options(type));
-    for (int copy = 0; copy < 500; ++copy) {
+    const int copies = std::getenv("HOB_TEST_QUICK") != nullptr ? 100 : 500;
+    for (int copy = 0; copy < copies; ++copy) {
       const Bytes bad = Damaged(good, random);
       if (bad == good) continue;
       hob_status status;
