@@ -515,6 +515,12 @@ const std::vector<RowOp>& RowOps() {
        [](const RowKernels& r, const float* in, const float* more, size_t n, float* out) {
          r.silu_mul(in, more, n, out);
        }},
+      {"gelu_mul",
+       {1536, 8192},
+       3 * kFloat,
+       [](const RowKernels& r, const float* in, const float* more, size_t n, float* out) {
+         r.gelu_mul(in, more, n, out);
+       }},
       {"add",
        {576, 2048},
        3 * kFloat,

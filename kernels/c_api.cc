@@ -717,6 +717,15 @@ hob_status hob_silu_mul(const float* gate, const float* up, size_t count, float*
   return HOB_OK;
 }
 
+hob_status hob_gelu_mul(const float* gate, const float* up, size_t count, float* out) {
+  RETURN_IF_ERROR(CheckTarget());
+  RETURN_IF_ERROR(CheckPointer(gate, "gate"));
+  RETURN_IF_ERROR(CheckPointer(up, "up"));
+  RETURN_IF_ERROR(CheckPointer(out, "out"));
+  Rows().gelu_mul(gate, up, count, out);
+  return HOB_OK;
+}
+
 hob_status hob_add(const float* a, const float* b, size_t count, float* out) {
   RETURN_IF_ERROR(CheckTarget());
   RETURN_IF_ERROR(CheckPointer(a, "a"));

@@ -49,6 +49,10 @@ inline constexpr float kTanhC2 = -0x1.b9258ap-5f;
 inline constexpr float kTanhC3 = 0x1.58048ep-6f;
 inline constexpr float kTanhC4 = -0x1.8f8de4p-8f;
 
+// GELU: -2 sqrt(2 / pi), and that times 0.044715.
+inline constexpr float kGeluC1 = -0x1.988454p+0f;
+inline constexpr float kGeluC3 = -0x1.2444f2p-4f;
+
 // Attention drops weights below this power of two of the largest one's.
 inline constexpr float kExp2Min = -64.0f;
 

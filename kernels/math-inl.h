@@ -118,6 +118,20 @@ HWY_INLINE void Silu(VF32& x0, VF32& x1) {
   x1 = hn::Div(x1, hn::Add(one, e1));
 }
 
+// x0 = x0 / (1 + e^(x0 (c1 + c3 x0^2))). Likewise x1.
+HWY_INLINE void Gelu(VF32& x0, VF32& x1) {
+  const DF32 df;
+  const VF32 c1 = hn::Set(df, kGeluC1), c3 = hn::Set(df, kGeluC3), one = hn::Set(df, 1.0f);
+  VF32 e0 = hn::Mul(x0, hn::MulAdd(c3, hn::Mul(x0, x0), c1));
+  VF32 e1 = hn::Mul(x1, hn::MulAdd(c3, hn::Mul(x1, x1), c1));
+  // As in Silu: what becomes of a NaN here does not matter.
+  const VF32 low = hn::Set(df, kExpMin), high = hn::Set(df, kExpMax);
+  e0 = hn::Min(hn::Max(e0, low), high), e1 = hn::Min(hn::Max(e1, low), high);
+  ExpInRange<false>(e0, e1);
+  x0 = hn::Div(x0, hn::Add(one, e0));
+  x1 = hn::Div(x1, hn::Add(one, e1));
+}
+
 // Rounds to bf16, to nearest even, as f32; x is NaN, 0, or normal and below 2^111. The sum with
 // 2^16 times x's power of two has no bits beyond those that bf16 keeps.
 HWY_INLINE VF32 RoundWeightToBF16(VF32 x) {

@@ -155,6 +155,13 @@ void SiluMul(const float* gate, const float* up, size_t n, float* out) {
   for (size_t j = 0; j < n; ++j) out[j] = gate[j] / (1.0f + Exp(-gate[j])) * up[j];
 }
 
+void GeluMul(const float* gate, const float* up, size_t n, float* out) {
+  for (size_t j = 0; j < n; ++j) {
+    const float x = gate[j];
+    out[j] = x / (1.0f + Exp(x * std::fma(kGeluC3, x * x, kGeluC1))) * up[j];
+  }
+}
+
 void Add(const float* a, const float* b, size_t n, float* out) {
   for (size_t j = 0; j < n; ++j) out[j] = a[j] + b[j];
 }

@@ -50,6 +50,7 @@ void Rope(hob_rope_style style, const float* table, size_t n_heads, size_t head_
           float* x);
 void Softmax(const float* x, size_t n, float* out);
 void SiluMul(const float* gate, const float* up, size_t n, float* out);
+void GeluMul(const float* gate, const float* up, size_t n, float* out);
 void Add(const float* a, const float* b, size_t n, float* out);
 size_t Argmax(const float* x, size_t n);
 void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes, size_t stride,

@@ -222,13 +222,15 @@ void Softmax(const float* x, size_t n, float* out) {
   if (j < n) hn::StoreN(hn::Mul(LoadRest(out, n, j), inverse), df, out + j, n - j);
 }
 
-void SiluMul(const float* gate, const float* up, size_t n, float* out) {
+// out = A(gate) * up.
+template <class A>
+HWY_INLINE void ActivateMul(const float* gate, const float* up, size_t n, float* out) {
   const DF32 df;
   const size_t lanes = hn::Lanes(df);
   size_t j = 0;
   for (; j + 2 * lanes <= n; j += 2 * lanes) {
     VF32 v0 = hn::LoadU(df, gate + j), v1 = hn::LoadU(df, gate + j + lanes);
-    Silu(v0, v1);
+    A::Apply(v0, v1);
     v0 = hn::Mul(v0, hn::LoadU(df, up + j));
     v1 = hn::Mul(v1, hn::LoadU(df, up + j + lanes));
     hn::StoreU(v0, df, out + j);
@@ -236,9 +238,25 @@ void SiluMul(const float* gate, const float* up, size_t n, float* out) {
   }
   for (; j < n; j += lanes) {
     VF32 v = hn::LoadN(df, gate + j, n - j), unused = v;
-    Silu(v, unused);
+    A::Apply(v, unused);
     hn::StoreN(hn::Mul(v, hn::LoadN(df, up + j, n - j)), df, out + j, n - j);
   }
+}
+
+struct SiluOf {
+  static HWY_INLINE void Apply(VF32& x0, VF32& x1) { Silu(x0, x1); }
+};
+
+struct GeluOf {
+  static HWY_INLINE void Apply(VF32& x0, VF32& x1) { Gelu(x0, x1); }
+};
+
+void SiluMul(const float* gate, const float* up, size_t n, float* out) {
+  ActivateMul<SiluOf>(gate, up, n, out);
+}
+
+void GeluMul(const float* gate, const float* up, size_t n, float* out) {
+  ActivateMul<GeluOf>(gate, up, n, out);
 }
 
 void Add(const float* a, const float* b, size_t n, float* out) {
@@ -477,8 +495,9 @@ namespace hob {
 template <>
 const RowKernels& KernelsOn<RowKernels, HWY_TARGET>() {
   namespace t = HWY_NAMESPACE;
-  static constexpr RowKernels kKernels = {t::RmsNorm, t::Rope,   t::Softmax,    t::SiluMul,
-                                          t::Add,     t::Argmax, t::QuantizeQ8, t::ToBF16Pairs};
+  static constexpr RowKernels kKernels = {t::RmsNorm, t::Rope,       t::Softmax,
+                                          t::SiluMul, t::GeluMul,    t::Add,
+                                          t::Argmax,  t::QuantizeQ8, t::ToBF16Pairs};
   return kKernels;
 }
 
@@ -489,9 +508,9 @@ namespace hob {
 
 const RowKernels& RowsFor(Target target) {
   namespace r = reference;
-  static constexpr RowKernels kScalarKernels = {r::RmsNorm,    r::Rope,       r::Softmax,
-                                                r::SiluMul,    r::Add,        r::Argmax,
-                                                r::QuantizeQ8, r::ToBF16Pairs};
+  static constexpr RowKernels kScalarKernels = {r::RmsNorm, r::Rope,       r::Softmax,
+                                                r::SiluMul, r::GeluMul,    r::Add,
+                                                r::Argmax,  r::QuantizeQ8, r::ToBF16Pairs};
   return FindKernels<RowKernels, HWY_TARGETS>(target, kScalarKernels);
 }
 

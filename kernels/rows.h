@@ -30,6 +30,9 @@ struct RowKernels {
   // out[n] = gate / (1 + exp(-gate)) * up; out may be gate or up.
   void (*silu_mul)(const float* gate, const float* up, size_t n, float* out);
 
+  // out[n] = gelu(gate) * up, the tanh form as in hob_gelu_mul; out may be gate or up.
+  void (*gelu_mul)(const float* gate, const float* up, size_t n, float* out);
+
   // out[n] = a + b; out may be either.
   void (*add)(const float* a, const float* b, size_t n, float* out);
 

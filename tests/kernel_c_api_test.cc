@@ -740,6 +740,10 @@ TEST_F(KernelCApiTest, RowOpsHaveTheReferencesBits) {
   reference::SiluMul(x.data(), y.data(), m * n, want.data());
   EXPECT_TRUE(SameRow(got.data(), want.data(), m * n)) << "silu_mul";
 
+  EXPECT_OK(hob_gelu_mul(x.data(), y.data(), m * n, got.data()));
+  reference::GeluMul(x.data(), y.data(), m * n, want.data());
+  EXPECT_TRUE(SameRow(got.data(), want.data(), m * n)) << "gelu_mul";
+
   EXPECT_OK(hob_add(x.data(), y.data(), m * n, got.data()));
   reference::Add(x.data(), y.data(), m * n, want.data());
   EXPECT_TRUE(SameRow(got.data(), want.data(), m * n)) << "add";
@@ -791,6 +795,9 @@ TEST_F(KernelCApiTest, RowOpErrors) {
   ExpectError(hob_silu_mul(none, x.data(), 64, out.data()), HOB_ERROR_ARGUMENT, "gate");
   ExpectError(hob_silu_mul(x.data(), none, 64, out.data()), HOB_ERROR_ARGUMENT, "up");
   ExpectError(hob_silu_mul(x.data(), x.data(), 64, nullptr), HOB_ERROR_ARGUMENT, "out");
+  ExpectError(hob_gelu_mul(none, x.data(), 64, out.data()), HOB_ERROR_ARGUMENT, "gate");
+  ExpectError(hob_gelu_mul(x.data(), none, 64, out.data()), HOB_ERROR_ARGUMENT, "up");
+  ExpectError(hob_gelu_mul(x.data(), x.data(), 64, nullptr), HOB_ERROR_ARGUMENT, "out");
   ExpectError(hob_add(none, x.data(), 64, out.data()), HOB_ERROR_ARGUMENT, "a");
   ExpectError(hob_add(x.data(), none, 64, out.data()), HOB_ERROR_ARGUMENT, "b");
   ExpectError(hob_add(x.data(), x.data(), 64, nullptr), HOB_ERROR_ARGUMENT, "out");

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "kernels/reference.h"
+#include "kernels/rows.h"
 #include "tests/kernel_test_util.h"
 
 namespace hob {
@@ -126,6 +127,95 @@ TEST_F(MathTest, TanhOfSpecialValues) {
     EXPECT_EQ(Bits(reference::Tanh(-x)), Bits(-1.0f)) << x;
   }
   EXPECT_TRUE(std::isnan(reference::Tanh(kNan)));
+}
+
+// An activation of every float, or of some; below `lowest`, where e^-x overflows, the result is 0
+// instead of a tiny number. Returns the worst error for x >= least.
+template <class Kernel, class Exact>
+double WorstOfActivation(const char* name, Kernel kernel, Exact exact, float least, float lowest) {
+  WorstUlp worst, some;
+  const float one = 1.0f;
+  float x = 0;
+  for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += ExpStep(x)) {
+    x = FromBits(static_cast<uint32_t>(bits));
+    float got;
+    kernel(&x, &one, 1, &got);
+    if (std::isnan(x)) {
+      EXPECT_TRUE(std::isnan(got));
+    } else if (x < lowest) {
+      EXPECT_TRUE(std::abs(got) < 1e-36f || x == -kInf) << x;
+    } else {
+      const double want = exact(static_cast<double>(x));
+      worst.Update(x, got, want);
+      if (x >= least) some.Update(x, got, want);
+    }
+  }
+  std::printf("%s: worst error %.4f ULP at %a; from %g on %.4f at %a\n", name, worst.ulp,
+              static_cast<double>(worst.at), static_cast<double>(least), some.ulp,
+              static_cast<double>(some.at));
+  return some.ulp;
+}
+
+TEST_F(MathTest, SiluIsAccurate) {
+  const auto exact = [](double x) { return x / (1 + std::exp(-x)); };
+  EXPECT_LE(WorstOfActivation("Silu", reference::SiluMul, exact, -88.72f, -88.72f), 2.6);
+}
+
+TEST_F(MathTest, GeluIsAccurate) {
+  const auto exact = [](double x) {
+    return x / (1 + std::exp(-1.5957691216057308 * x * (1 + 0.044715 * x * x)));
+  };
+  EXPECT_LE(WorstOfActivation("Gelu", reference::GeluMul, exact, -1.0f, -10.0f), 2.61);
+}
+
+// Rows as attention and sampling see them. The error of a term grows with its distance from the
+// maximum, whose subtraction rounds.
+TEST_F(MathTest, SoftmaxIsAccurate) {
+  Random random(104);
+  constexpr size_t kN = 1024;
+  for (const float spread : {1.0f, 4.0f, 16.0f}) {
+    WorstUlp worst;
+    for (int row = 0; row < (test::Quick() ? 20 : 1000); ++row) {
+      float x[kN], out[kN];
+      test::Fill(test::Data::kNormal, random, x, kN);
+      for (float& value : x) value *= spread;
+      reference::Softmax(x, kN, out);
+      const double max = static_cast<double>(*std::max_element(x, x + kN));
+      double sum = 0;
+      for (const float value : x) sum += std::exp(static_cast<double>(value) - max);
+      for (size_t i = 0; i < kN; ++i) {
+        worst.Update(x[i], out[i], std::exp(static_cast<double>(x[i]) - max) / sum);
+      }
+    }
+    std::printf("Softmax of %zu, spread %g: worst error %.4f ULP\n", kN,
+                static_cast<double>(spread), worst.ulp);
+    EXPECT_LE(worst.ulp, 8 + 4 * static_cast<double>(spread));
+  }
+}
+
+// Against long double, whose pow, sin and cos are right to more bits than double's, if it is more.
+TEST_F(MathTest, RopeTableIsAccurate) {
+  using Long = long double;
+  constexpr size_t kRot = 128;
+  for (const double base : {1e4, 5e5, 1e6}) {
+    WorstUlp worst;
+    double most = 0;
+    for (size_t p = 0; p < (1 << 17); p += test::Quick() ? 1021 : 13) {
+      float table[kRot];
+      RopeTable(p, 1, kRot, base, 1.0, nullptr, table);
+      for (size_t i = 0; i < kRot; ++i) {
+        const Long frequency =
+            std::pow(static_cast<Long>(base), -2 * static_cast<Long>(i / 2) / Long{kRot});
+        const Long angle = static_cast<Long>(p) * frequency;
+        const Long want = i % 2 == 0 ? std::cos(angle) : std::sin(angle);
+        worst.Update(static_cast<float>(p), table[i], static_cast<double>(want));
+        most = std::max(most, static_cast<double>(std::abs(static_cast<Long>(table[i]) - want)));
+      }
+    }
+    std::printf("Rope table of base %g: worst error %.4f ULP at %g, %.4f * 2^-24\n", base,
+                worst.ulp, static_cast<double>(worst.at), most * 0x1p24);
+    EXPECT_LE(most, 0x1.001p-25);
+  }
 }
 
 // ---------------------------------------------------------------- bf16

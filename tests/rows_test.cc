@@ -125,36 +125,49 @@ TEST_P(RowsTest, SoftmaxOfTinyWeights) {
   }
 }
 
-TEST_P(RowsTest, SiluMul) {
-  ForAllRows(3, [&](Random& random, const std::vector<float>& x, size_t n) {
+// An activation of the gate times up: one of RowKernels' against its reference.
+using GatedKernel = void (*)(const float* gate, const float* up, size_t n, float* out);
+
+void TestGated(uint64_t salt, GatedKernel kernel, GatedKernel want_of) {
+  ForAllRows(salt, [&](Random& random, const std::vector<float>& x, size_t n) {
     PageBuffer<float> gate(n), up(n), out(n);
     CopyInto(gate, x);
     CopyInto(up, Filled(Data::kNormal, random, n));
     std::vector<float> want(n);
-    reference::SiluMul(gate.data(), up.data(), n, want.data());
-    RunKernel([&] { rows().silu_mul(gate.data(), up.data(), n, out.data()); });
+    want_of(gate.data(), up.data(), n, want.data());
+    RunKernel([&] { kernel(gate.data(), up.data(), n, out.data()); });
     EXPECT_TRUE(SameRow(out.data(), want.data(), n));
     EXPECT_TRUE(out.FrontIntact());
     const std::vector<float> saved_up(up.data(), up.data() + n);
-    RunKernel([&] { rows().silu_mul(gate.data(), up.data(), n, up.data()); });
+    RunKernel([&] { kernel(gate.data(), up.data(), n, up.data()); });
     EXPECT_TRUE(SameRow(up.data(), want.data(), n)) << "out is up";
     CopyInto(up, saved_up);
-    RunKernel([&] { rows().silu_mul(gate.data(), up.data(), n, gate.data()); });
+    RunKernel([&] { kernel(gate.data(), up.data(), n, gate.data()); });
     EXPECT_TRUE(SameRow(gate.data(), want.data(), n)) << "out is gate";
   });
 }
 
+TEST_P(RowsTest, SiluMul) { TestGated(3, rows().silu_mul, reference::SiluMul); }
+TEST_P(RowsTest, GeluMul) { TestGated(6, rows().gelu_mul, reference::GeluMul); }
+
 // Walks through the floats, to meet every branch of the vector exp.
-TEST_P(RowsTest, SiluMulOverAllExponents) {
+void TestGatedOverAllExponents(GatedKernel kernel, GatedKernel want_of) {
   const uint64_t step = test::Quick() ? 1u << 18 : test::EnvFlag("HOB_TEST_EXHAUSTIVE") ? 1 : 4093;
   constexpr size_t kCount = 4096;
   std::vector<float> gate(kCount), up(kCount, 1.0f), got(kCount), want(kCount);
   for (uint64_t first = 0; first < (uint64_t{1} << 32); first += step * kCount) {
     for (size_t i = 0; i < kCount; ++i) gate[i] = FromBits(static_cast<uint32_t>(first + i * step));
-    reference::SiluMul(gate.data(), up.data(), kCount, want.data());
-    RunKernel([&] { rows().silu_mul(gate.data(), up.data(), kCount, got.data()); });
+    want_of(gate.data(), up.data(), kCount, want.data());
+    RunKernel([&] { kernel(gate.data(), up.data(), kCount, got.data()); });
     ASSERT_TRUE(SameRow(got.data(), want.data(), kCount)) << "from 0x" << std::hex << first;
   }
+}
+
+TEST_P(RowsTest, SiluMulOverAllExponents) {
+  TestGatedOverAllExponents(rows().silu_mul, reference::SiluMul);
+}
+TEST_P(RowsTest, GeluMulOverAllExponents) {
+  TestGatedOverAllExponents(rows().gelu_mul, reference::GeluMul);
 }
 
 TEST_P(RowsTest, Add) {

@@ -283,6 +283,10 @@ HOB_API hob_status hob_softmax(const float* x, size_t m, size_t n, float* out);
 // out[i] = gate[i] / (1 + exp(-gate[i])) * up[i]; (count). out may be gate or up.
 HOB_API hob_status hob_silu_mul(const float* gate, const float* up, size_t count, float* out);
 
+// out[i] = gelu(gate[i]) * up[i], gelu(x) = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)));
+// (count). out may be gate or up. Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+HOB_API hob_status hob_gelu_mul(const float* gate, const float* up, size_t count, float* out);
+
 // out[i] = a[i] + b[i]; (count). out may be a or b.
 HOB_API hob_status hob_add(const float* a, const float* b, size_t count, float* out);
 

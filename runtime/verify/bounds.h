@@ -3,6 +3,7 @@
 #ifndef HOB_RUNTIME_VERIFY_BOUNDS_H_
 #define HOB_RUNTIME_VERIFY_BOUNDS_H_
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstddef>
@@ -88,6 +89,19 @@ inline Bounded Silu(float gate) {
   if (!std::isfinite(want)) return {want, 0};
   const double lost = g < -kExpOverflow ? std::fabs(want) : 0;
   return {want, std::fabs(want) * (kExpError + 2 * kU) * (1 + 0x1p-20) + lost + kTiny};
+}
+
+// gelu in its tanh form, as x / (1 + exp(w)). w has the roundings of two constants, of x^2, of the
+// sum and of the product: 4 u, which exp turns into e^(4 u |w|) - 1. Where exp(w) overflows the
+// result is 0.
+inline Bounded Gelu(float gate) {
+  const double x = static_cast<double>(gate);
+  const double w = -1.5957691216057308 * x * (1 + 0.044715 * x * x);
+  const double want = x / (1 + std::exp(w));
+  if (!std::isfinite(want)) return {want, 0};
+  const double relative = std::expm1(4 * kU * std::min(std::fabs(w), 104.0)) + kExpError + 2 * kU;
+  const double lost = w > kExpOverflow * (1 - 8 * kU) ? std::fabs(want) : 0;
+  return {want, std::fabs(want) * relative * (1 + 0x1p-16) + lost + kTiny};
 }
 
 }  // namespace hob::verify

@@ -1,5 +1,5 @@
-// The ops on rows of floats: quantizing, rounding to bf16, RMSNorm, RoPE, softmax, SiLU * mul, add,
-// argmax. The bounds are derived in docs/numerics.md.
+// The ops on rows of floats: quantizing, rounding to bf16, RMSNorm, RoPE, softmax, SiLU * mul, GELU
+// * mul, add, argmax. The bounds are derived in docs/numerics.md.
 
 #include <algorithm>
 #include <cmath>
@@ -376,16 +376,25 @@ std::vector<Case> MakePairs(const char* op, const char* a, const char* b, float 
       });
 }
 
-std::vector<Case> MakeSiluMul(const std::string& variant, Extent extent) {
-  std::vector<Case> cases = MakePairs("silu_mul", "gate", "up", 8, variant, extent);
+// An activation of the gate times up.
+std::vector<Case> MakeGated(const char* op, float step, const std::string& variant, Extent extent) {
+  std::vector<Case> cases = MakePairs(op, "gate", "up", 8, variant, extent);
   // All the way down to where exp overflows.
-  Case c = {"silu_mul", variant, "sweep, n 512", {{"n", 512}}, {}};
+  Case c = {op, variant, "sweep, n 512", {{"n", 512}}, {}};
   std::vector<float> gate(512);
-  for (size_t i = 0; i < gate.size(); ++i) gate[i] = (static_cast<float>(i) - 256.0f) * 0.375f;
+  for (size_t i = 0; i < gate.size(); ++i) gate[i] = (static_cast<float>(i) - 256.0f) * step;
   c.inputs = {MakeArray("gate", {512}, gate),
               MakeArray("up", {512}, std::vector<float>(512, 1.0f))};
   if (extent == Extent::kAll) cases.push_back(std::move(c));
   return cases;
+}
+
+std::vector<Case> MakeSiluMul(const std::string& variant, Extent extent) {
+  return MakeGated("silu_mul", 0.375f, variant, extent);
+}
+
+std::vector<Case> MakeGeluMul(const std::string& variant, Extent extent) {
+  return MakeGated("gelu_mul", 0.0421875f, variant, extent);
 }
 
 std::vector<Case> MakeAdd(const std::string& variant, Extent extent) {
@@ -400,15 +409,24 @@ Outputs Pairs(const Case& c, const char* a, const char* b, Function function) {
   return OneOutput(out);
 }
 
-std::vector<Checked> CheckSiluMul(const Case& c, const Outputs& outputs) {
+template <class Activation>
+std::vector<Checked> CheckGated(const Case& c, const Outputs& outputs, Activation activation) {
   const size_t n = LengthOf(c);
   const float *gate = Floats(c, "gate", n), *up = Floats(c, "up", n);
   std::vector<Checked> checked;
   for (size_t i = 0; i < n; ++i) {
-    const Bounded value = Times(Silu(gate[i]), Exactly(up[i]));
+    const Bounded value = Times(activation(gate[i]), Exactly(up[i]));
     checked.push_back({static_cast<double>(outputs[0].as<float>()[i]), value.want, value.bound});
   }
   return checked;
+}
+
+std::vector<Checked> CheckSiluMul(const Case& c, const Outputs& outputs) {
+  return CheckGated(c, outputs, Silu);
+}
+
+std::vector<Checked> CheckGeluMul(const Case& c, const Outputs& outputs) {
+  return CheckGated(c, outputs, Gelu);
 }
 
 std::vector<Checked> CheckAdd(const Case& c, const Outputs& outputs) {
@@ -480,6 +498,10 @@ std::vector<Op> RowOps() {
        [](const Case& c) { return Pairs(c, "gate", "up", r::SiluMul); },
        [](const Case& c, const Kernels& k) { return Pairs(c, "gate", "up", k.rows.silu_mul); },
        CheckSiluMul},
+      {"gelu_mul", "GELU(gate) * up", false, NoVariants, MakeGeluMul,
+       [](const Case& c) { return Pairs(c, "gate", "up", r::GeluMul); },
+       [](const Case& c, const Kernels& k) { return Pairs(c, "gate", "up", k.rows.gelu_mul); },
+       CheckGeluMul},
       {"add", "addition", false, NoVariants, MakeAdd,
        [](const Case& c) { return Pairs(c, "a", "b", r::Add); },
        [](const Case& c, const Kernels& k) { return Pairs(c, "a", "b", k.rows.add); }, CheckAdd},

@@ -297,7 +297,7 @@ void Attention(Input* input) {
 
 void RowOps(Input* input) {
   Memory memory(input);
-  const size_t op = input->Below(8), m = input->Size(5), n = input->Size(70);
+  const size_t op = input->Below(9), m = input->Size(5), n = input->Size(70);
   const Wide size = Wide{m} * n;
   switch (op) {
     case 0: {
@@ -312,10 +312,12 @@ void RowOps(Input* input) {
       break;
     }
     case 2:
-    case 3: {
+    case 3:
+    case 7: {
       auto *a = memory.Floats(n), *b = memory.Floats(n), *out = memory.Floats(n);
       if (!memory.may_call() || Wide{n} * 4 >= kImpossible) return;  // a count has no check
-      memory.Check(op == 2 ? hob_silu_mul(a, b, n, out) : hob_add(a, b, n, out));
+      const auto kernel = op == 2 ? hob_silu_mul : op == 3 ? hob_add : hob_gelu_mul;
+      memory.Check(kernel(a, b, n, out));
       break;
     }
     case 4: {

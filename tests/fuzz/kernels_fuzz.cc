@@ -188,7 +188,7 @@ void Attention(Input* input) {
 }
 
 void Rows(Input* input) {
-  const size_t op = input->Below(7), n = 1 + input->Below(200);
+  const size_t op = input->Below(8), n = 1 + input->Below(200);
   const std::vector<float> x = Floats(input, n), y = Floats(input, n);
   const float eps = input->Take<float>();
   const size_t heads = 1 + input->Below(3), head_dim = n / heads, pairs = head_dim / 2;
@@ -215,6 +215,9 @@ void Rows(Input* input) {
         break;
       case 5:
         out[0] = static_cast<float>(kernels.argmax(x.data(), n));
+        break;
+      case 6:
+        kernels.gelu_mul(x.data(), y.data(), n, out.data());
         break;
       default: {
         const size_t blocks = n / hob::kBlock;

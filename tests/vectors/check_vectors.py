@@ -325,6 +325,12 @@ def silu_mul(c, x):
     return [gate / (F32(1) + exp(-gate)) * up]
 
 
+def gelu_mul(c, x):
+    gate, up = x["gate"], x["up"]
+    c1, c3 = F32(float.fromhex("-0x1.988454p+0")), F32(float.fromhex("-0x1.2444f2p-4"))
+    return [gate / (F32(1) + exp(gate * fma(c3, gate * gate, c1))) * up]
+
+
 def matmul(c, x):
     variant, act = c["variant"], x["act"]
     if variant in BLOCKS:
@@ -466,7 +472,7 @@ def attention(c, x):
 
 OPS = {"matmul": matmul, "dequantize": dequantize, "embed": embed, "quantize": quantize,
        "bf16": to_bf16, "rms_norm": rms_norm, "rope": rope, "softmax": softmax,
-       "silu_mul": silu_mul, "add": add, "argmax": argmax, "attention": attention}
+       "silu_mul": silu_mul, "gelu_mul": gelu_mul, "add": add, "argmax": argmax, "attention": attention}
 
 
 # ---------------------------------------------------------------- files
