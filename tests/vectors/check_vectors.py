@@ -4,13 +4,14 @@
     python3 tests/vectors/check_vectors.py DIRECTORY [op...]
 
 Nothing of hob is used: this is a second implementation of the definitions, which shows that the
-document is enough. It covers every op but encoding and RoPE's table. Every float32 operation of NumPy
+document is enough. It covers every op but encoding. Every float32 operation of NumPy
 rounds once, as IEEE-754 says; a fused multiply-add is made of float64 operations, see fma().
 Exit codes: 0 all bits are right, 1 some are not, 77 NumPy is not installed.
 """
 
 import hashlib
 import json
+import math
 import os
 import sys
 
@@ -377,6 +378,55 @@ def rope(c, x):
     return [out]
 
 
+def log64(x):
+    """Of a Python float, which is a binary64 number."""
+    m, e = math.frexp(x)  # x = m 2^e, m in [1/2, 1)
+    m, e = (m, e) if 2 * m > 1.4142135623730951 else (2 * m, e - 1)
+    s = (m - 1) / (m + 1)
+    total = 0.0
+    for i in range(21, 1, -2):
+        total = (total + 1 / i) * (s * s)
+    return e * float.fromhex("0x1.62e42fefa39efp-1") + 2 * s * (1 + total)
+
+
+def exp64(x):
+    n = round64(x / float.fromhex("0x1.62e42fefa39efp-1"))
+    r = (x - n * float.fromhex("0x1.62e42feep-1")) - n * float.fromhex("0x1.a39ef35793c76p-33")
+    total = 1.0
+    for i in range(15, 0, -1):
+        total = 1 + total * r / i
+    return math.ldexp(total, int(n))
+
+
+def round64(x):
+    return (x + 1.5 * 2.0**52) - 1.5 * 2.0**52
+
+
+def cos_sin(a):
+    """Of an array of float64."""
+    n = round64(a / float.fromhex("0x1.921fb54442d18p+0"))
+    r = a
+    for part in ("0x1.921fb544p+0", "0x1.0b4611a6p-34", "0x1.3198a2e037073p-69"):
+        r = r - n * float.fromhex(part)
+    s, c = np.ones_like(a), np.ones_like(a)
+    for i in range(18, 0, -2):
+        s = 1 - s * (r * r) / (i * (i + 1))
+        c = 1 - c * (r * r) / (i * (i - 1))
+    s, turn = s * r, n.astype(np.int64) % 4
+    return np.choose(turn, [c, -s, -c, s]), np.choose(turn, [s, c, -s, -c])
+
+
+def rope_table(c, x):
+    n = c["numbers"]
+    pairs, log_base = int(n["n_rot"]) // 2, log64(n["base"])
+    frequency = np.array([exp64(-2.0 * i / n["n_rot"] * log_base) * n["freq_scale"] for i in range(pairs)])
+    if "factors" in x:
+        frequency = frequency / x["factors"].astype(F64)
+    position = n["first"] + np.arange(int(n["count"]), dtype=F64)
+    table = np.stack(cos_sin(position[:, None] * frequency), axis=-1)
+    return [table.reshape(len(position), -1).astype(F32)]
+
+
 def softmax(c, x):
     v = x["x"]
     m = largest(v)
@@ -472,7 +522,8 @@ def attention(c, x):
 
 OPS = {"matmul": matmul, "dequantize": dequantize, "embed": embed, "quantize": quantize,
        "bf16": to_bf16, "rms_norm": rms_norm, "rope": rope, "softmax": softmax,
-       "silu_mul": silu_mul, "gelu_mul": gelu_mul, "add": add, "argmax": argmax, "attention": attention}
+       "silu_mul": silu_mul, "gelu_mul": gelu_mul, "add": add, "argmax": argmax, "attention": attention,
+       "rope_table": rope_table}
 
 
 # ---------------------------------------------------------------- files
