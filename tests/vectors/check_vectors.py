@@ -4,8 +4,8 @@
     python3 tests/vectors/check_vectors.py DIRECTORY [op...]
 
 Nothing of hob is used: this is a second implementation of the definitions, which shows that the
-document is enough. It covers every op but encoding. Every float32 operation of NumPy
-rounds once, as IEEE-754 says; a fused multiply-add is made of float64 operations, see fma().
+document is enough. Every float32 operation of NumPy rounds once, as IEEE-754 says; a fused
+multiply-add is made of float64 operations, see fma(). The encoders are in encoders.py.
 Exit codes: 0 all bits are right, 1 some are not, 77 NumPy is not installed.
 """
 
@@ -20,6 +20,9 @@ try:
 except ImportError:
     print("skipped: NumPy is not installed (Debian: python3-numpy)")
     sys.exit(77)
+
+sys.dont_write_bytecode = True  # beside the source
+from encoders import FLOAT4, UNEVEN, encode as encode_rows, round_even  # noqa: E402
 
 F32, F64 = np.float32, np.float64
 TYPES = {"f32": "<f4", "f64": "<f8", "i32": "<i4", "u32": "<u4", "i8": "i1", "u8": "u1"}
@@ -74,10 +77,6 @@ def bf16_step(w, x, acc):
     # there (a tie rounds up, to even).
     tiny = np.abs(exact) < F64(2.0**-126 - 2.0**-151)
     return np.where(tiny, np.copysign(F32(0), exact), exact.astype(F32)).astype(F32)
-
-
-def round_even(x):
-    return (x + F32(1.5 * 2**23)) - F32(1.5 * 2**23)
 
 
 def largest(x, axis=-1):
@@ -156,10 +155,6 @@ def unpack(raw, width, apart, count):
     group = apart * (8 // width)
     data = raw[:, i // group * apart + i % apart].astype(np.int64)
     return data >> (i % group // apart * width) & ((1 << width) - 1)
-
-
-UNEVEN = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
-FLOAT4 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
 
 
 def i8(raw):
@@ -279,6 +274,10 @@ def dequantize(c, x):
 def embed(c, x):
     rows = decode(c["variant"], x["weight"])[x["ids"]]
     return [flushed(rows) if c["variant"] == "bf16" else rows]
+
+
+def encode(c, x):
+    return [encode_rows(c["variant"], x["x"])]
 
 
 def quantize(c, x):
@@ -523,7 +522,7 @@ def attention(c, x):
 OPS = {"matmul": matmul, "dequantize": dequantize, "embed": embed, "quantize": quantize,
        "bf16": to_bf16, "rms_norm": rms_norm, "rope": rope, "softmax": softmax,
        "silu_mul": silu_mul, "gelu_mul": gelu_mul, "add": add, "argmax": argmax, "attention": attention,
-       "rope_table": rope_table}
+       "encode": encode, "rope_table": rope_table}
 
 
 # ---------------------------------------------------------------- files
