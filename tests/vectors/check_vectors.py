@@ -4,8 +4,9 @@
     python3 tests/vectors/check_vectors.py DIRECTORY [op...]
 
 Nothing of hob is used: this is a second implementation of the definitions, which shows that the
-document is enough. Every float32 operation of NumPy rounds once, as IEEE-754 says; a fused
-multiply-add is made of float64 operations, see fma(). The encoders are in encoders.py.
+document is enough. It covers every op; an op or a variant that it does not know is an error. Every
+float32 operation of NumPy rounds once, as IEEE-754 says; a fused multiply-add is made of float64
+operations, see fma(). The encoders are in encoders.py.
 Exit codes: 0 all bits are right, 1 some are not, 77 NumPy is not installed.
 """
 
@@ -22,7 +23,7 @@ except ImportError:
     sys.exit(77)
 
 sys.dont_write_bytecode = True  # beside the source
-from encoders import FLOAT4, UNEVEN, encode as encode_rows, round_even  # noqa: E402
+from encoders import ENCODERS, FLOAT4, UNEVEN, encode as encode_rows, round_even  # noqa: E402
 
 F32, F64 = np.float32, np.float64
 TYPES = {"f32": "<f4", "f64": "<f8", "i32": "<i4", "u32": "<u4", "i8": "i1", "u8": "u1"}
@@ -523,6 +524,9 @@ OPS = {"matmul": matmul, "dequantize": dequantize, "embed": embed, "quantize": q
        "bf16": to_bf16, "rms_norm": rms_norm, "rope": rope, "softmax": softmax,
        "silu_mul": silu_mul, "gelu_mul": gelu_mul, "add": add, "argmax": argmax, "attention": attention,
        "encode": encode, "rope_table": rope_table}
+# What is known of those that have variants.
+VARIANTS = {**dict.fromkeys(("matmul", "dequantize", "embed", "encode"), tuple(ENCODERS)),
+            "rope": ("interleaved", "halves"), "attention": ("f32", "bf16")}
 
 
 # ---------------------------------------------------------------- files
@@ -559,23 +563,41 @@ def different(got, want):
     return "%d differ; %s is %r, expected %r" % (np.sum(~same), at, got[at], want[at])
 
 
+def problems(op, case, vectors):
+    if op not in OPS or case["variant"] not in VARIANTS.get(op, ("-",)):
+        return ["no such op or variant here"]
+    inputs = {entry["name"]: vectors.array(entry) for entry in case["inputs"]}
+    found = []
+    for got, entry in zip(OPS[op](case, inputs), case["outputs"], strict=True):
+        want = vectors.array(entry)
+        problem = different(np.asarray(got).reshape(want.shape), want)
+        if problem:
+            found.append(problem)
+    return found
+
+
 def main(directory, wanted):
+    if not set(wanted) <= set(OPS):
+        sys.exit("known ops: " + " ".join(OPS))
     vectors = Vectors(directory)
     count, wrong = {}, 0
     for case in vectors.index["cases"]:
-        op = case["op"]
-        if op not in OPS or (wanted and op not in wanted):
+        op, variant = case["op"], case["variant"]
+        if wanted and op not in wanted:
             continue
-        inputs = {entry["name"]: vectors.array(entry) for entry in case["inputs"]}
-        outputs = OPS[op](case, inputs)
-        for got, entry in zip(outputs, case["outputs"], strict=True):
-            want = vectors.array(entry)
-            problem = different(np.asarray(got).reshape(want.shape), want)
-            if problem:
-                wrong += 1
-                print("%s %s, %s: %s" % (op, case["variant"], case["name"], problem))
-        count[op] = count.get(op, 0) + 1
-    print(", ".join("%s %d" % item for item in count.items()), "cases,", wrong, "wrong")
+        found = problems(op, case, vectors)
+        for problem in found:
+            print("%s %s, %s: %s" % (op, variant, case["name"], problem))
+        wrong += bool(found)
+        of_op = count.setdefault(op, {})
+        of_op[variant] = of_op.get(variant, 0) + 1
+    for op, variants in count.items():
+        print("%-10s %4d cases:" % (op, sum(variants.values())),
+              ", ".join("%s %d" % item for item in variants.items()))
+    missing = [op for op in wanted or OPS if op not in count]
+    if missing:
+        print("no cases of", ", ".join(missing))
+    print(sum(sum(variants.values()) for variants in count.values()), "cases,", wrong, "wrong")
     return 0 if count and not wrong else 1
 
 
