@@ -17,6 +17,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -50,9 +51,24 @@ class Aligned {
   std::unique_ptr<T, Free> data_;
 };
 
+// For vectors that begin on a cache line, as the arena of a graph does.
+template <class T>
+struct OnCacheLine {
+  using value_type = T;
+  OnCacheLine() = default;
+  template <class U>
+  explicit OnCacheLine(const OnCacheLine<U>&) {}
+  static T* allocate(size_t n) {
+    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64}));
+  }
+  static void deallocate(T* p, size_t) { ::operator delete (p, std::align_val_t{64}); }
+  bool operator==(const OnCacheLine&) const = default;
+};
+using Floats = std::vector<float, OnCacheLine<float>>;
+
 // Bell-shaped enough, the same in every run.
-std::vector<float> RandomValues(size_t n, uint32_t seed) {
-  std::vector<float> x(n);
+Floats RandomValues(size_t n, uint32_t seed) {
+  Floats x(n);
   uint32_t state = seed * 2654435761u + 1;
   for (float& value : x) {
     float sum = 0;
@@ -221,7 +237,7 @@ struct Weights {
         packed(packed_bytes) {
     // Speed does not depend on the values: some encoded rows, over and over.
     constexpr size_t kDistinct = 48;
-    const std::vector<float> x = RandomValues(kDistinct * k, 1);
+    const Floats x = RandomValues(kDistinct * k, 1);
     const size_t row_bytes = f.row_bytes(k);
     for (size_t i = 0; i < n; ++i) {
       uint8_t* row = rows.data() + i * row_bytes;
@@ -320,9 +336,9 @@ class Matmul {
  private:
   const Format& format_;
   Team& team_;
-  const std::vector<float> x_;
+  const Floats x_;
   const Aligned<uint8_t> act_;
-  std::vector<float> out_;
+  Floats out_;
   void (*matmul_)(const MatmulTask& task, size_t panel_begin, size_t panel_end);
   MatmulTask task_;
 };
@@ -399,14 +415,14 @@ struct AttentionShape {
 void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
                     const AttentionShape& s, size_t threads) {
   const size_t kv_width = s.n_kv_heads * s.head_dim, width = s.n_heads * s.head_dim;
-  const std::vector<float> q = RandomValues(s.m * width, 3);
-  const std::vector<float> k = RandomValues(s.tokens() * kv_width, 4);
-  const std::vector<float> v = RandomValues(s.tokens() * kv_width, 5);
+  const Floats q = RandomValues(s.m * width, 3);
+  const Floats k = RandomValues(s.tokens() * kv_width, 4);
+  const Floats v = RandomValues(s.tokens() * kv_width, 5);
   const size_t bytes = CacheBytes(type, s.n_kv_heads, s.head_dim, s.tokens());
   // A workspace for each thread, on cache lines of its own.
   const size_t workspace_bytes = (AttentionWorkspace(s.head_dim) + 63) / 64 * 64;
   const Aligned<uint8_t> keys(bytes), values(bytes), workspace(threads * workspace_bytes);
-  std::vector<float> out(q.size());
+  Floats out(q.size());
   const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
   const AttentionTask task = {
       {type, s.n_kv_heads, s.head_dim, s.tokens(), keys.get(), values.get()},
@@ -443,7 +459,7 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
   };
   turn();
   // The last query of a prompt sees everything.
-  std::vector<float> want(width);
+  Floats want(width);
   reference::Attention(type, q.data() + (s.m - 1) * width, k.data(), v.data(), 1, s.n_heads,
                        s.n_kv_heads, s.head_dim, s.tokens() - 1, scale, want.data());
   if (!SameBits(want.data(), out.data() + (s.m - 1) * width, width)) {
@@ -563,8 +579,8 @@ void MeasureRows(benchmark::State& state, size_t values, size_t bytes, const Tea
 }
 
 void BenchRow(benchmark::State& state, const RowOp& op, Target target, size_t n) {
-  const std::vector<float> in = RandomValues(n, 6), more = RandomValues(n, 7);
-  std::vector<float> out(n), want(n);
+  const Floats in = RandomValues(n, 6), more = RandomValues(n, 7);
+  Floats out(n), want(n);
   const RowKernels& kernels = RowsFor(target);
   op.run(kernels, in.data(), more.data(), n, out.data());
   op.run(RowsFor(kScalar), in.data(), more.data(), n, want.data());
@@ -579,7 +595,7 @@ void BenchRow(benchmark::State& state, const RowOp& op, Target target, size_t n)
 // What the matmul does to its activations first.
 void BenchActivations(benchmark::State& state, ActKind kind, Target target, size_t m, size_t k,
                       size_t threads) {
-  const std::vector<float> x = RandomValues(m * k, 8);
+  const Floats x = RandomValues(m * k, 8);
   const size_t prepared = ActivationBytes(kind, m, k);
   const Aligned<uint8_t> buffer(prepared), want(prepared);
   for (const auto& [use, out] : {std::pair{kScalar, want.get()}, {target, buffer.get()}}) {
@@ -599,10 +615,10 @@ void BenchActivations(benchmark::State& state, ActKind kind, Target target, size
 }
 
 void BenchDequantize(benchmark::State& state, const Format& format, Target target, size_t k) {
-  const std::vector<float> x = RandomValues(k, 9);
+  const Floats x = RandomValues(k, 9);
   std::vector<uint8_t> blocks(format.row_bytes(k));
   format.encode(x.data(), k, blocks.data());
-  std::vector<float> out(k), want(k);
+  Floats out(k), want(k);
   const auto dequantize = format.kernels(target).dequantize;
   dequantize(blocks.data(), k, out.data());
   format.kernels(kScalar).dequantize(blocks.data(), k, want.data());
@@ -662,7 +678,7 @@ void BenchPack(benchmark::State& state, const Format& format, size_t n, size_t k
     });
   };
   turn();
-  std::vector<float> got(k), want(k);
+  Floats got(k), want(k);
   format.unpack(packed.get() + (n - 1) / kPanel * format.panel_bytes(k), (n - 1) % kPanel, k,
                 got.data());
   format.kernels(kScalar).dequantize(w.rows.data() + (n - 1) * format.row_bytes(k), k, want.data());
@@ -676,7 +692,7 @@ void BenchPack(benchmark::State& state, const Format& format, size_t n, size_t k
 // An embedding lookup: one row out of its panel.
 void BenchUnpack(benchmark::State& state, const Format& format, size_t k) {
   Weights& w = Weights::Of(format, kPanel, k);
-  std::vector<float> out(k);
+  Floats out(k);
   size_t lane = 0;
   MeasureRows(state, k, w.packed_bytes + k * sizeof(float), Team::Of(1), [&] {
     format.unpack(w.packed.get(), lane, k, out.data());

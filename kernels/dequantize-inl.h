@@ -91,7 +91,20 @@ HWY_INLINE VF32 LoadBytes(const uint8_t* p) {
   return hn::ConvertTo(DF32(), hn::PromoteTo(DI32(), hn::LoadU(d8, reinterpret_cast<const T*>(p))));
 }
 
-// Scale and Min of the formats whose scales are those of formats/scales.h.
+// out[i] = factor * bytes[i]: what the scales of sub-blocks are in a file block.
+template <size_t kCount, typename T>
+HWY_INLINE void ScaleBytes(const T* bytes, float factor, float* out) {
+  const hn::CappedTag<float, kCount> df;
+  const hn::RebindToSigned<decltype(df)> di;
+  const hn::Rebind<T, decltype(df)> d8;
+  for (size_t i = 0; i < kCount; i += hn::Lanes(df)) {
+    const auto value = hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(d8, bytes + i)));
+    hn::StoreU(hn::Mul(hn::Set(df, factor), value), df, out + i);
+  }
+}
+
+// Scale and Min of the formats whose scales are those of formats/scales.h, and Scales where there
+// are many.
 
 template <class F>
 struct WithOneScale : F {
@@ -112,6 +125,12 @@ struct WithSignedScales : F {
   static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t sub, size_t lane) {
     return hn::Mul(LoadF16(panel + 2 * lane), LoadBytes<int8_t>(F::SubScale(panel, sub, lane)));
   }
+  static HWY_INLINE void Scales(const uint8_t* block, float* scale, float*) {
+    int8_t sub_scale[F::kValues / F::kSub];
+    F::SubScales(block, sub_scale);
+    const float d = F16ToF32(LoadAs<uint16_t>(block + F::kDAt));
+    ScaleBytes<F::kValues / F::kSub>(sub_scale, d, scale);
+  }
 };
 
 template <class F>
@@ -123,26 +142,36 @@ struct WithSixBitScales : F {
     return hn::Mul(LoadF16(panel + 2 * (kPanel + lane)),
                    LoadBytes<uint8_t>(F::SubMin(panel, sub, lane)));
   }
+  static HWY_INLINE void Scales(const uint8_t* block, float* scale, float* min) {
+    const auto header = LoadAs<typename F::Header>(block);
+    const auto sub = F::Unpack(header.packed);
+    ScaleBytes<F::kCount>(sub.scale, F16ToF32(header.d), scale);
+    ScaleBytes<F::kCount>(sub.min, F16ToF32(header.dmin), min);
+  }
 };
 
 // ---------------------------------------------------------------- file rows
 //
 // Here lanes run along k: decoding has no sums, so nothing depends on the order.
 
-// At most 16 bytes: blocks begin at odd places, and no load may pass the end of a row.
-using DBytes = hn::CappedTag<uint8_t, 16>;
+// At most so many bytes, which some member of a block has at least: blocks begin at odd places, and
+// no load may pass the end of a row.
+template <size_t kBytes>
+using DBytesUpTo = hn::CappedTag<uint8_t, kBytes>;
+using DBytes = DBytesUpTo<16>;
 
 // out = v - zero, as signed bytes. Tag first: a vector of SVE does not know that it was meant to be
 // shorter than its register.
-HWY_INLINE void StoreLevels(DBytes d, hn::Vec<DBytes> v, int zero, int8_t* out) {
-  const hn::RebindToSigned<DBytes> di8;
+template <class D>
+HWY_INLINE void StoreLevels(D d, hn::Vec<D> v, int zero, int8_t* out) {
+  const hn::RebindToSigned<D> di8;
   const auto levels = hn::Sub(v, hn::Set(d, static_cast<uint8_t>(zero)));
   hn::StoreU(hn::BitCast(di8, levels), di8, out);
 }
 
 // The same of codes.
-template <class F>
-HWY_INLINE void StoreLevelsOf(DBytes d, hn::Vec<DBytes> code, int8_t* out) {
+template <class F, class D>
+HWY_INLINE void StoreLevelsOf(D d, hn::Vec<D> code, int8_t* out) {
   if constexpr (requires { F::kLevels; }) {
     code = hn::TableLookupBytes(hn::LoadDup128(d, F::kLevels), code);
   }
@@ -152,7 +181,7 @@ HWY_INLINE void StoreLevelsOf(DBytes d, hn::Vec<DBytes> code, int8_t* out) {
 // The levels of kCount codes that share bytes as CodesApart in formats/codes.h says.
 template <class F, int kBits, size_t kApart, size_t kCount = kApart * 8 / kBits>
 HWY_INLINE void LevelsApart(const uint8_t* bytes, int8_t* out) {
-  const DBytes d;
+  const DBytesUpTo<kApart> d;
   const auto mask = hn::Set(d, static_cast<uint8_t>((1 << kBits) - 1));
   for (size_t j = 0; j < kCount; j += kApart * 8 / kBits, bytes += kApart) {
     for (size_t i = 0; i < kApart; i += hn::Lanes(d)) {
@@ -170,6 +199,15 @@ HWY_INLINE void LevelsApart(const uint8_t* bytes, int8_t* out) {
     }
   }
 }
+
+// A base for formats whose 4-bit codes lie from byte kAt of a block on, halves kApart apart.
+template <class F, size_t kAt, size_t kApart>
+struct NibblesApart {
+  static constexpr size_t kNibblesAt = kAt, kNibblesApart = kApart;
+  static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
+    LevelsApart<F, 4, kApart, F::kValues>(block + kAt, out);
+  }
+};
 
 // The levels of 32 codes of five bits: 16 bytes `low`, with codes i and i + 16 in byte i, and 4
 // bytes `high`, a BitString. Loading mask bits may read 8 bytes: the block goes on behind `high`.
@@ -201,19 +239,63 @@ HWY_INLINE void ScaleLevels(const int8_t* levels, size_t n, float scale, float m
   }
 }
 
-// Decodes one row of k values from the file's blocks.
+// Where a vector holds what all 16 codes of four bits stand for, decoding is a lookup.
+template <class F>
+constexpr bool LooksUp() {
+  return !HWY_HAVE_SCALABLE && HWY_MAX_LANES_D(DF32) == 16 && requires { F::kNibblesApart; };
+}
+
+// out (kValues) of one block; scale, min of its sub-blocks.
+template <class F>
+HWY_INLINE void LookUpBlock(const uint8_t* block, const float* scale, const float* min,
+                            float* out) {
+  const DF32 df;
+  const DI32 di;
+  const hn::Rebind<uint8_t, DI32> d8;
+  constexpr size_t kApart = F::kNibblesApart;
+  VI32 levels = hn::Iota(di, 0);
+  if constexpr (requires { F::kLevels; }) levels = hn::PromoteTo(di, hn::LoadU(d8, F::kLevels));
+  const VF32 level = hn::ConvertTo(df, hn::Sub(levels, hn::Set(di, F::kZero)));
+  const auto values = [&](size_t i) HWY_ATTR {
+    const VF32 scaled = hn::Mul(hn::Set(df, scale[i / F::kSub]), level);
+    return F::kHasMin ? hn::Sub(scaled, hn::Set(df, min[i / F::kSub])) : scaled;
+  };
+  const uint8_t* codes = block + F::kNibblesAt;
+  for (size_t j = 0; j < F::kValues; j += 2 * kApart, codes += kApart, out += 2 * kApart) {
+    const VF32 low = values(j), high = kApart < F::kSub ? low : values(j + kApart);
+    for (size_t i = 0; i < kApart; i += hn::Lanes(df)) {
+      const VI32 pairs = hn::PromoteTo(di, hn::LoadU(d8, codes + i));
+      const auto first = hn::IndicesFromVec(df, hn::And(pairs, hn::Set(di, 15)));
+      const auto second = hn::IndicesFromVec(df, hn::ShiftRight<4>(pairs));
+      hn::StoreU(hn::TableLookupLanes(low, first), df, out + i);
+      hn::StoreU(hn::TableLookupLanes(high, second), df, out + i + kApart);
+    }
+  }
+}
+
+// Decodes one row of k values from the file's blocks. Where a block has many scales, those of some
+// blocks come first, into memory: nothing waits for them then, and a broadcast from memory costs no
+// arithmetic port.
 template <class F>
 void DequantizeBlocks(const uint8_t* blocks, size_t k, float* out) {
-  constexpr size_t kSubs = F::kValues / F::kSub;
-  for (size_t i = 0; i < k; i += F::kValues, blocks += F::kBytes, out += F::kValues) {
-    HWY_ALIGN int8_t levels[F::kValues];
-    float scale[kSubs], min[kSubs];
-    F::Scales(blocks, scale, min);
-    F::Levels(blocks, levels);
-    for (size_t sub = 0; sub < kSubs; ++sub) {
-      ScaleLevels<F::kHasMin>(levels + sub * F::kSub, F::kSub, scale[sub],
-                              F::kHasMin ? min[sub] : 0, out + sub * F::kSub);
+  constexpr size_t kSubs = F::kValues / F::kSub, kBatch = kSubs > 1 ? 8 : 1;
+  float scale[kBatch][kSubs], min[kBatch][kSubs];
+  for (size_t left = k / F::kValues; left > 0;) {
+    const size_t count = HWY_MIN(left, kBatch);
+    for (size_t b = 0; b < count; ++b) F::Scales(blocks + b * F::kBytes, scale[b], min[b]);
+    for (size_t b = 0; b < count; ++b, blocks += F::kBytes, out += F::kValues) {
+      if constexpr (LooksUp<F>()) {
+        LookUpBlock<F>(blocks, scale[b], min[b], out);
+      } else {
+        HWY_ALIGN int8_t levels[F::kValues];
+        F::Levels(blocks, levels);
+        for (size_t sub = 0; sub < kSubs; ++sub) {
+          ScaleLevels<F::kHasMin>(levels + sub * F::kSub, F::kSub, scale[b][sub],
+                                  F::kHasMin ? min[b][sub] : 0, out + sub * F::kSub);
+        }
+      }
     }
+    left -= count;
   }
 }
 

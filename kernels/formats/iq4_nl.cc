@@ -63,11 +63,8 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct IQ4_NLSimd : WithOneScale<IQ4_NL> {
-  static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    LevelsApart<IQ4_NL, 4, 16>(block + offsetof(Block, code), out);
-  }
-};
+struct IQ4_NLSimd : WithOneScale<IQ4_NL>,
+                    NibblesApart<IQ4_NL, offsetof(IQ4_NL::Block, code), 16> {};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob

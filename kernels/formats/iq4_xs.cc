@@ -64,11 +64,8 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct IQ4_XSSimd : WithSignedScales<IQ4_XS> {
-  static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    LevelsApart<IQ4_XS, 4, 16, kValues>(block + offsetof(Block, code), out);
-  }
-};
+struct IQ4_XSSimd : WithSignedScales<IQ4_XS>,
+                    NibblesApart<IQ4_XS, offsetof(IQ4_XS::Block, code), 16> {};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob

@@ -92,7 +92,7 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct MXFP4Simd : MXFP4 {
+struct MXFP4Simd : MXFP4, NibblesApart<MXFP4, offsetof(MXFP4::Block, code), 16> {
   static HWY_INLINE VF32 Scale(const uint8_t* panel, size_t, size_t lane) {
     const hn::Rebind<uint8_t, DU32> du8;
     const DU32 du;
@@ -100,10 +100,6 @@ struct MXFP4Simd : MXFP4 {
     const VU32 normal = hn::ShiftLeft<23>(hn::Sub(e, hn::Set(du, 1)));
     const VU32 tiny = hn::Add(hn::ShiftLeft<21>(e), hn::Set(du, 0x200000));  // for 0 and 1
     return hn::BitCast(DF32(), hn::IfThenElse(hn::Lt(e, hn::Set(du, 2)), tiny, normal));
-  }
-
-  static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    LevelsApart<MXFP4, 4, 16>(block + offsetof(Block, code), out);
   }
 };
 

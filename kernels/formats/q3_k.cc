@@ -111,7 +111,7 @@ struct Q3_KSimd : Q3_K {
   }
 
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    const DBytes d;
+    const DBytesUpTo<32> d;
     const auto three = hn::Set(d, uint8_t{3}), four = hn::Set(d, uint8_t{4});
     for (size_t i = 0; i < 32; i += hn::Lanes(d)) {
       const auto high = hn::LoadU(d, block + i);

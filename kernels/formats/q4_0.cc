@@ -53,11 +53,7 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct Q4_0Simd : WithOneScale<Q4_0> {
-  static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    LevelsApart<Q4_0, 4, 16>(block + offsetof(Block, code), out);
-  }
-};
+struct Q4_0Simd : WithOneScale<Q4_0>, NibblesApart<Q4_0, offsetof(Q4_0::Block, code), 16> {};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob

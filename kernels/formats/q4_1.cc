@@ -51,11 +51,8 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct Q4_1Simd : WithOneScaleAndOffset<Q4_1> {
-  static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    LevelsApart<Q4_1, 4, 16>(block + offsetof(Block, code), out);
-  }
-};
+struct Q4_1Simd : WithOneScaleAndOffset<Q4_1>,
+                  NibblesApart<Q4_1, offsetof(Q4_1::Block, code), 16> {};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob

@@ -50,11 +50,7 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-struct Q4_KSimd : WithSixBitScales<Q4_K> {
-  static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    LevelsApart<Q4_K, 4, 32, kValues>(block + offsetof(Block, code), out);
-  }
-};
+struct Q4_KSimd : WithSixBitScales<Q4_K>, NibblesApart<Q4_K, offsetof(Q4_K::Block, code), 32> {};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob

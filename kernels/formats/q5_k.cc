@@ -55,7 +55,7 @@ namespace HWY_NAMESPACE {
 
 struct Q5_KSimd : WithSixBitScales<Q5_K> {
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    const DBytes d;
+    const DBytesUpTo<32> d;
     const auto fifteen = hn::Set(d, uint8_t{15}), sixteen = hn::Set(d, uint8_t{16});
     for (size_t i = 0; i < 32; i += hn::Lanes(d)) {
       auto high = hn::LoadU(d, block + offsetof(Block, high) + i);

@@ -61,7 +61,7 @@ namespace HWY_NAMESPACE {
 
 struct Q6_KSimd : WithSignedScales<Q6_K> {
   static HWY_INLINE void Levels(const uint8_t* block, int8_t* out) {
-    const DBytes d;
+    const DBytesUpTo<32> d;
     const auto fifteen = hn::Set(d, uint8_t{15}), top = hn::Set(d, uint8_t{0x30});
     const uint8_t* low = block;
     const uint8_t* high = block + offsetof(Block, high);
