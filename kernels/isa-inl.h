@@ -52,6 +52,18 @@ HWY_INLINE VF32 LargerNumber(VF32 x, VF32 max) { return hn::Max(x, max); }
 HWY_INLINE VF32 LargerNumber(VF32 x, VF32 max) { return hn::IfThenElse(hn::Gt(x, max), x, max); }
 #endif
 
+// p * 2^n for whole n, rounded once: AVX-512 has an instruction. Masked, since GCC 12 warns of the
+// plain intrinsic's undefined source.
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+inline constexpr bool kHasTimesPow2 = true;
+HWY_INLINE VF32 TimesPow2(VF32 p, VF32 n) {
+  return VF32{_mm512_maskz_scalef_ps(__mmask16{0xFFFF}, p.raw, n.raw)};
+}
+#else
+inline constexpr bool kHasTimesPow2 = false;
+HWY_INLINE VF32 TimesPow2(VF32 p, VF32) { return p; }  // never called
+#endif
+
 // ---------------------------------------------------------------- int8 dot
 //
 // Dot4: acc[lane] += sum of 4 products of levels (0 .. kMaxLevel) and activations (-127 .. 127),

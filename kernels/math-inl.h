@@ -23,9 +23,9 @@ template <bool kNegate>
 HWY_INLINE void ExpInRange(VF32& x0, VF32& x1) {
   const DF32 df;
   const DU32 du;
-  // 2^n in two factors, since n reaches -150 and 150, beyond one normal power: half of n, rounded
-  // down, and the rest. Their biased exponents sum to n + 254, which the low bits of `shifted` are;
-  // 254 is even, so ties round as they do without it.
+  // Where 2^n is not one instruction it is two factors, since n reaches -150 and 150, beyond one
+  // normal power: half of n, rounded down, and the rest. Their biased exponents sum to n + 254,
+  // which the low bits of `shifted` are; 254 is even, so ties round as they do without it.
   const VF32 round = hn::Set(df, kRound + 254.0f);
   const VF32 log2e = hn::Set(df, kNegate ? -kLog2E : kLog2E);
   const VF32 shifted0 = hn::Add(hn::Mul(x0, log2e), round);
@@ -40,6 +40,10 @@ HWY_INLINE void ExpInRange(VF32& x0, VF32& x1) {
   for (const float c : {kExpC5, kExpC4, kExpC3, kExpC2, 1.0f, 1.0f}) {
     p0 = hn::MulAdd(p0, r0, hn::Set(df, c));
     p1 = hn::MulAdd(p1, r1, hn::Set(df, c));
+  }
+  if constexpr (kHasTimesPow2) {
+    x0 = TimesPow2(p0, n0), x1 = TimesPow2(p1, n1);
+    return;
   }
   // Nothing of kRoundBits is left after these shifts.
   const VU32 mask = hn::Set(du, 0x7F800000u);

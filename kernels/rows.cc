@@ -153,9 +153,6 @@ void Rope(hob_rope_style style, const float* table, size_t n_heads, size_t head_
   }
 }
 
-// v if it is larger, and no NaN.
-HWY_INLINE VF32 Larger(VF32 v, VF32 most) { return hn::IfThenElse(hn::Gt(v, most), v, most); }
-
 // The largest element that is no NaN, or -inf. Of zeros, whichever.
 HWY_INLINE float MaxOf(const float* x, size_t n) {
   const DF32 df;
@@ -164,14 +161,14 @@ HWY_INLINE float MaxOf(const float* x, size_t n) {
   VF32 m0 = least, m1 = least, m2 = least, m3 = least;
   size_t j = 0;
   for (; j + 4 * lanes <= n; j += 4 * lanes) {
-    m0 = Larger(hn::LoadU(df, x + j), m0);
-    m1 = Larger(hn::LoadU(df, x + j + lanes), m1);
-    m2 = Larger(hn::LoadU(df, x + j + 2 * lanes), m2);
-    m3 = Larger(hn::LoadU(df, x + j + 3 * lanes), m3);
+    m0 = LargerNumber(hn::LoadU(df, x + j), m0);
+    m1 = LargerNumber(hn::LoadU(df, x + j + lanes), m1);
+    m2 = LargerNumber(hn::LoadU(df, x + j + 2 * lanes), m2);
+    m3 = LargerNumber(hn::LoadU(df, x + j + 3 * lanes), m3);
   }
-  for (; j + lanes <= n; j += lanes) m0 = Larger(hn::LoadU(df, x + j), m0);
-  if (j < n) m1 = Larger(hn::LoadNOr(least, df, x + j, n - j), m1);
-  return hn::ReduceMax(df, Larger(Larger(m0, m1), Larger(m2, m3)));
+  for (; j + lanes <= n; j += lanes) m0 = LargerNumber(hn::LoadU(df, x + j), m0);
+  if (j < n) m1 = LargerNumber(hn::LoadNOr(least, df, x + j, n - j), m1);
+  return hn::ReduceMax(df, LargerNumber(LargerNumber(m0, m1), LargerNumber(m2, m3)));
 }
 
 void Softmax(const float* x, size_t n, float* out) {
