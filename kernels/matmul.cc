@@ -38,13 +38,10 @@ namespace {
 // Blocks [first, first + blocks) of rows [row_begin, row_end).
 void QuantizeBlocks(const float* x, size_t x_stride, size_t m, const Q8Acts& acts, size_t first,
                     size_t blocks, size_t row_begin, size_t row_end) {
-  const RowKernels& kernels = Rows();
-  for (size_t row = row_begin; row < row_end; ++row) {
-    const size_t at = first * m + row;
-    kernels.quantize_q8(x + row * x_stride + first * kBlock, blocks, m * kBlock,
-                        acts.codes + at * kBlock, m, acts.scales + at,
-                        acts.sums + 2 * first * m + row);
-  }
+  const size_t at = first * m + row_begin;
+  Rows().quantize_q8_rows(x + row_begin * x_stride + first * kBlock, x_stride, row_end - row_begin,
+                          blocks, m * kBlock, acts.codes + at * kBlock, m, acts.scales + at,
+                          acts.sums + 2 * first * m + row_begin);
 }
 
 // Columns [k_begin, k_end) of rows [row_begin, row_end).
@@ -63,8 +60,10 @@ void PrepareActivations(ActKind kind, const float* x, size_t x_stride, size_t m,
                         size_t row_begin, size_t row_end, void* buffer) {
   if (kind == ActKind::kQ8) {
     // A few blocks of all rows, then the next: neighbouring rows share cache lines, and the lines
-    // of one row, 32 m bytes apart, may all fall into one set of the cache.
-    const size_t all = k / kBlock, at_once = m == 1 ? all : 16;
+    // of one row, 32 m bytes apart, may all fall into one set of the cache, of 8 ways or more.
+    constexpr size_t kMost = 8;
+    const size_t all = k / kBlock, turns = m == 1 ? 1 : (all + kMost - 1) / kMost;
+    const size_t at_once = (all + turns - 1) / turns;
     for (size_t b = 0; b < all; b += at_once) {
       QuantizeBlocks(x, x_stride, m, Q8ActsIn(buffer, m, k), b, std::min(at_once, all - b),
                      row_begin, row_end);

@@ -193,6 +193,14 @@ void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes
   }
 }
 
+void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks, size_t code_stride,
+                    int8_t* codes, size_t stride, float* scales, int32_t* sums) {
+  for (size_t row = 0; row < rows; ++row) {
+    QuantizeQ8(x + row * x_stride, blocks, code_stride, codes + row * kBlock, stride, scales + row,
+               sums + row);
+  }
+}
+
 void ToBF16Pairs(const float* x, size_t k, uint32_t* out) {
   for (size_t i = 0; i < k; i += 2) {
     const uint32_t first = std::bit_cast<uint32_t>(RoundToBF16(x[i]));

@@ -55,6 +55,8 @@ void Add(const float* a, const float* b, size_t n, float* out);
 size_t Argmax(const float* x, size_t n);
 void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes, size_t stride,
                 float* scales, int32_t* sums);
+void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks, size_t code_stride,
+                    int8_t* codes, size_t stride, float* scales, int32_t* sums);
 void ToBF16Pairs(const float* x, size_t k, uint32_t* out);
 
 // out[m][n] = residual + silu(gate) * (chain over k + bias), from the file's blocks

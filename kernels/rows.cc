@@ -292,9 +292,10 @@ size_t Argmax(const float* x, size_t n) {
 
 // ---------------------------------------------------------------- quantization
 //
-// Chunks of at most 32 blocks: the largest magnitudes of all blocks, then their scales, as vectors,
-// then the codes. A chunk's magnitudes come before the codes of the chunk in front of it, and its
-// scales after them, so that nothing waits for the memory between the steps or for the divisions.
+// Chunks of at most 32 blocks of a row: the largest magnitudes of all blocks, then their scales, as
+// vectors, then the codes. A chunk's magnitudes come before the codes of the chunk in front of it,
+// which may be of another row, and its scales after them, so that nothing waits for the memory
+// between the steps or for the divisions.
 
 constexpr size_t kChunk = 32;
 
@@ -376,9 +377,16 @@ HWY_INLINE VI32 Codes(const float* x, float inverse) {
   return hn::Sub(hn::BitCast(di, shifted), hn::Set(di, kRoundBits));
 }
 
+// Sums of 8 codes of a chunk, each 128 too large, so that none is negative. What lies behind them
+// is loaded, too, and not used.
+struct Eights {
+  HWY_ALIGN uint64_t sum[kChunk * kBlock / 8] = {};
+};
+
 // The codes and the sums of a chunk where quantize_q8 wants them.
 HWY_INLINE void ChunkCodes(const float* x, size_t blocks, const Chunk& chunk, size_t code_stride,
-                           int8_t* codes, size_t stride, float* scales, int32_t* sums) {
+                           int8_t* codes, size_t stride, float* scales, int32_t* sums,
+                           Eights* eights) {
   const DF32 df;
   const DI32 di;
   const DI16 di16;
@@ -387,8 +395,6 @@ HWY_INLINE void ChunkCodes(const float* x, size_t blocks, const Chunk& chunk, si
   const hn::Repartition<uint64_t, DU8> du64;
   const hn::Half<DI8> half;
   const size_t lanes = hn::Lanes(df);
-  // Sums of 8 codes that are 128 too large each, so that none is negative.
-  HWY_ALIGN uint64_t eights[kChunk * kBlock / 8] = {};
   // Four vectors make one of bytes: half a block, one, or two, the last one again if it is alone.
   const size_t step = HWY_MAX(kBlock, 4 * lanes);
   for (size_t b = 0; b < blocks; b += step / kBlock) {
@@ -403,7 +409,7 @@ HWY_INLINE void ChunkCodes(const float* x, size_t blocks, const Chunk& chunk, si
           hn::OrderedDemote2To(di16, codes_at(j + 2 * lanes), codes_at(j + 3 * lanes));
       const VI8 q = hn::OrderedDemote2To(di8, low, high);
       const VU8 above_zero = hn::Xor(hn::BitCast(du8, q), hn::Set(du8, uint8_t{128}));
-      hn::Store(hn::SumsOf8(above_zero), du64, eights + (b * kBlock + j) / 8);
+      hn::Store(hn::SumsOf8(above_zero), du64, eights->sum + (b * kBlock + j) / 8);
       if (hn::Lanes(di8) <= kBlock) {
         hn::StoreU(q, di8, codes + b * code_stride + j);
       } else {
@@ -414,7 +420,7 @@ HWY_INLINE void ChunkCodes(const float* x, size_t blocks, const Chunk& chunk, si
   }
   HWY_ALIGN int32_t sixteens[kChunk * 2];
   for (size_t i = 0; i < 2 * blocks; i += lanes) {
-    const uint64_t* e = eights + 2 * i;
+    const uint64_t* e = eights->sum + 2 * i;
     const auto e0 = hn::Load(du64, e), e1 = hn::Load(du64, e + lanes / 2);
     const auto e2 = hn::Load(du64, e + lanes), e3 = hn::Load(du64, e + lanes + lanes / 2);
     const auto low = hn::Add(hn::ConcatEven(du64, e1, e0), hn::ConcatOdd(du64, e1, e0));
@@ -445,30 +451,51 @@ HWY_NOINLINE void ZeroBroken(size_t blocks, const Chunk& chunk, size_t code_stri
   }
 }
 
-void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes, size_t stride,
-                float* scales, int32_t* sums) {
+// Some blocks of a row, at most a chunk.
+struct Piece {
+  const float* x;
+  size_t blocks;
+  int8_t* codes;
+  float* scales;
+  int32_t* sums;
+};
+
+void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks, size_t code_stride,
+                    int8_t* codes, size_t stride, float* scales, int32_t* sums) {
   Chunk chunks[2];
+  Eights eights;
   Chunk* chunk = &chunks[0];
   Chunk* ahead = &chunks[1];
-  size_t count = HWY_MIN(kChunk, blocks);
-  ChunkMaxima(x, count, chunk);
-  ChunkScales(count, chunk);
-  while (count > 0) {
-    blocks -= count;
-    const size_t next = HWY_MIN(kChunk, blocks);
-    ChunkMaxima(x + count * kBlock, next, ahead);
-    ChunkCodes(x, count, *chunk, code_stride, codes, stride, scales, sums);
-    ChunkScales(next, ahead);
+  size_t row = 0, first = 0;
+  const auto next_piece = [&]() -> Piece {
+    if (row == rows || blocks == 0) return {};
+    const Piece piece = {x + row * x_stride + first * kBlock, HWY_MIN(kChunk, blocks - first),
+                         codes + row * kBlock + first * code_stride, scales + row + first * stride,
+                         sums + row + 2 * first * stride};
+    first += piece.blocks;
+    if (first == blocks) first = 0, ++row;
+    return piece;
+  };
+  Piece piece = next_piece();
+  ChunkMaxima(piece.x, piece.blocks, chunk);
+  ChunkScales(piece.blocks, chunk);
+  while (piece.blocks > 0) {
+    const Piece next = next_piece();
+    ChunkMaxima(next.x, next.blocks, ahead);
+    ChunkCodes(piece.x, piece.blocks, *chunk, code_stride, piece.codes, stride, piece.scales,
+               piece.sums, &eights);
+    ChunkScales(next.blocks, ahead);
     if (HWY_UNLIKELY(chunk->broken)) {
-      ZeroBroken(count, *chunk, code_stride, codes, stride, sums);
+      ZeroBroken(piece.blocks, *chunk, code_stride, piece.codes, stride, piece.sums);
     }
-    x += count * kBlock;
-    codes += count * code_stride;
-    scales += count * stride;
-    sums += 2 * count * stride;
-    count = next;
+    piece = next;
     std::swap(chunk, ahead);
   }
+}
+
+void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes, size_t stride,
+                float* scales, int32_t* sums) {
+  QuantizeQ8Rows(x, 0, 1, blocks, code_stride, codes, stride, scales, sums);
 }
 
 void ToBF16Pairs(const float* x, size_t k, uint32_t* out) {
@@ -492,9 +519,9 @@ namespace hob {
 template <>
 const RowKernels& KernelsOn<RowKernels, HWY_TARGET>() {
   namespace t = HWY_NAMESPACE;
-  static constexpr RowKernels kKernels = {t::RmsNorm, t::Rope,       t::Softmax,
-                                          t::SiluMul, t::GeluMul,    t::Add,
-                                          t::Argmax,  t::QuantizeQ8, t::ToBF16Pairs};
+  static constexpr RowKernels kKernels = {
+      t::RmsNorm, t::Rope,   t::Softmax,    t::SiluMul,        t::GeluMul,
+      t::Add,     t::Argmax, t::QuantizeQ8, t::QuantizeQ8Rows, t::ToBF16Pairs};
   return kKernels;
 }
 
@@ -505,9 +532,9 @@ namespace hob {
 
 const RowKernels& RowsFor(Target target) {
   namespace r = reference;
-  static constexpr RowKernels kScalarKernels = {r::RmsNorm, r::Rope,       r::Softmax,
-                                                r::SiluMul, r::GeluMul,    r::Add,
-                                                r::Argmax,  r::QuantizeQ8, r::ToBF16Pairs};
+  static constexpr RowKernels kScalarKernels = {
+      r::RmsNorm, r::Rope,   r::Softmax,    r::SiluMul,        r::GeluMul,
+      r::Add,     r::Argmax, r::QuantizeQ8, r::QuantizeQ8Rows, r::ToBF16Pairs};
   return FindKernels<RowKernels, HWY_TARGETS>(target, kScalarKernels);
 }
 

@@ -45,6 +45,12 @@ struct RowKernels {
   void (*quantize_q8)(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
                       size_t stride, float* scales, int32_t* sums);
 
+  // The same of `rows` rows: row r is at x + r * x_stride, its codes at codes + r * kBlock, its
+  // scales and sums at scales + r and sums + r.
+  void (*quantize_q8_rows)(const float* x, size_t x_stride, size_t rows, size_t blocks,
+                           size_t code_stride, int8_t* codes, size_t stride, float* scales,
+                           int32_t* sums);
+
   // Rounds x (k) to bf16, subnormals to zero, in pairs with the first element in the high half:
   // out[i] = bf16(x[2 i]) << 16 | bf16(x[2 i + 1]); an odd last element is paired with +0.
   void (*to_bf16_pairs)(const float* x, size_t k, uint32_t* out);
