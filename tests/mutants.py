@@ -123,7 +123,9 @@ MUTANTS = [
            "if (w.factor[r] != 1.0f) Scale(w.chunk + r * dim, dim, w.factor[r]);", "",
            "attention_test", "*AttentionTest.*"),
     Mutant("padding", "what lies beside the head counts", "kernels/attention.cc",
-           "x = hn::IfThenElseZero(hn::FirstN(df, head_dim - d), x);", "", "attention_test",
+           "x = hn::Mul(hn::LoadN(df, q + d, head_dim - d), hn::Set(df, scale));\n"
+           "      x = hn::IfThenElseZero(hn::FirstN(df, head_dim - d), x);",
+           "x = hn::Mul(hn::LoadU(df, q + d), hn::Set(df, scale));", "attention_test",
            "*AttentionTest.AwkwardDataMatchesTheReference*"),
     Mutant("quantize-pair", "the last of four blocks takes the maximum of its neighbour",
            "kernels/rows.cc", "m3 = BlockMax(p + HWY_MIN(last, 3) * kBlock);",
