@@ -9,13 +9,14 @@
 // All rows of the block stream over one load of the tile; where bf16 has no dot, the tile's halves
 // are expanded once, into L1. Tiles that no row sees are never touched. Where a row's view begins
 // or ends within a tile its chain does, too, so that what lies beyond (another token, or what a
-// rewind left there) cannot reach the result. Compare reference.cc. Tested by
-// tests/attention_test.cc.
+// rewind left there) cannot reach the result. A q8_0 cache is decoded, a tile at a time, to what a
+// bf16 cache would hold. Compare reference.cc. Tested by tests/attention_test.cc.
 
 #include "kernels/attention.h"
 
 #include <algorithm>
 #include <bit>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -23,25 +24,29 @@
 #include "kernels/exp_constants.h"
 #include "kernels/formats.h"
 #include "kernels/reference.h"
+#include "kernels/rows.h"
 
 #ifndef HOB_ATTENTION_ONCE
 #define HOB_ATTENTION_ONCE
 namespace hob {
 namespace {
 
-// Sizes of a cache, in 32-bit lanes: an f32, or a pair of bf16.
+// Sizes of a cache, in 32-bit lanes: an f32, a pair of bf16, or whatever q8_0 has there.
 struct Layout {
-  size_t group;       // elements in a lane: 1 or 2
+  size_t group;       // elements in a lane that attention reads: 1 or 2
   size_t padded_dim;  // head_dim, padded to 16
-  size_t page;        // lanes of a page of 16 keys
+  size_t page;        // lanes of a page of 16 tokens, of keys and of values
   size_t head;        // lanes of one KV head, of keys and of values
 };
 
+size_t Q8Blocks(size_t head_dim) { return (head_dim + kBlock - 1) / kBlock; }
+
 Layout LayoutOf(hob_cache_type type, size_t head_dim, size_t capacity) {
-  const size_t group = type == HOB_CACHE_BF16 ? 2 : 1;
+  const size_t group = type == HOB_CACHE_F32 ? 1 : 2;
   const size_t padded = (head_dim + kPanel - 1) / kPanel * kPanel;
   const size_t tokens = (capacity + kKeyTile - 1) / kKeyTile * kKeyTile;
-  return {group, padded, padded / group * kPanel, tokens * padded / group};
+  const size_t token = type == HOB_CACHE_Q8_0 ? padded / 4 + Q8Blocks(head_dim) : padded / group;
+  return {group, padded, token * kPanel, token * tokens};
 }
 
 Layout LayoutOf(const CacheView& cache) {
@@ -66,6 +71,19 @@ float Half(uint32_t lane, size_t i) {
   return std::bit_cast<float>(i == 0 ? lane & 0xFFFF0000 : lane << 16);
 }
 
+// A page of 16 tokens of a q8_0 cache.
+struct Q8Page {
+  int8_t* codes;  // keys: (padded_dim, 16); values: (16, padded_dim)
+  float* scales;  // keys: (blocks, 16); values: (16, blocks)
+};
+
+// The page of token t; lanes: of one KV head.
+Q8Page Q8PageAt(const Layout& layout, uint32_t* lanes, size_t t) {
+  uint32_t* page = lanes + t / kPanel * layout.page;
+  return {reinterpret_cast<int8_t*>(page),
+          reinterpret_cast<float*>(page + layout.padded_dim * kPanel / sizeof(uint32_t))};
+}
+
 // The buffers of one unit of work, in 32-bit lanes, each on a cache line; rows as in AttentionTask.
 struct Workspace {
   float* q;           // (kRowBlock, padded_dim) prepared: f32, or pairs
@@ -80,6 +98,7 @@ struct Workspace {
   float* all_factor;  // (kRowBlock) the same of the chunks so far
   float* shift;       // (kRowBlock) what is subtracted from scores
   float* expanded;    // (kExpandSteps, kExpandWidth) a part of a tile, as f32
+  uint32_t* tile;     // (kKeyTile / 2, padded_dim) decoded keys, then values, of a q8_0 cache
   float* edge;        // (kExpandWidth) a pair of tokens of which one does not count
   float* zeros;       // (kExpandWidth)
   size_t* begin;      // (kRowBlock) first key that the row sees
@@ -110,6 +129,7 @@ Workspace WorkspaceIn(void* buffer, size_t head_dim) {
     take(array, kRowBlock);
   }
   take(&w.expanded, kExpandSteps * kExpandWidth);
+  take(&w.tile, kKeyTile / 2 * padded);
   take(&w.edge, kExpandWidth);
   take(&w.zeros, kExpandWidth);
   take(&w.begin, kRowBlock);
@@ -124,8 +144,55 @@ void StoreElement(bool pairs, float x, size_t i, uint32_t* lane) {
                 : std::bit_cast<uint32_t>(x);
 }
 
+using Quantize = decltype(RowKernels::quantize_q8);
+
+// At most kMost elements of a head, quantized; what is beyond them in a block counts as zeros.
+struct Q8Codes {
+  static constexpr size_t kMost = 8 * kBlock;
+  int8_t codes[kMost];
+  float scales[kMost / kBlock];
+
+  Q8Codes(Quantize quantize, const float* x, size_t n) {
+    int32_t sums[2 * kMost / kBlock];
+    const size_t whole = n / kBlock, rest = n % kBlock;
+    quantize(x, whole, kBlock, codes, 1, scales, sums);
+    if (rest == 0) return;
+    float last[kBlock] = {};
+    std::copy_n(x + whole * kBlock, rest, last);
+    quantize(last, 1, kBlock, codes + whole * kBlock, 1, scales + whole, sums);
+  }
+};
+
+void AppendQ8(Quantize quantize, const CacheView& cache, size_t pos, size_t m, const float* k,
+              const float* v, size_t stride) {
+  const Layout layout = LayoutOf(cache);
+  const size_t dim = cache.head_dim, blocks = Q8Blocks(dim);
+  for (size_t h = 0; h < cache.n_kv_heads; ++h) {
+    for (size_t i = 0; i < m; ++i) {
+      const size_t at = h * layout.head, t = (pos + i) % kPanel;
+      const Q8Page keys = Q8PageAt(layout, static_cast<uint32_t*>(cache.keys) + at, pos + i);
+      const Q8Page values = Q8PageAt(layout, static_cast<uint32_t*>(cache.values) + at, pos + i);
+      for (size_t begin = 0; begin < dim; begin += Q8Codes::kMost) {
+        const size_t n = std::min(dim - begin, Q8Codes::kMost), block = begin / kBlock;
+        const Q8Codes key(quantize, k + i * stride + h * dim + begin, n);
+        const Q8Codes value(quantize, v + i * stride + h * dim + begin, n);
+        // What lies beside the head is zero.
+        for (size_t d = 0; d < Padded(n); ++d) keys.codes[(begin + d) * kPanel + t] = key.codes[d];
+        std::memcpy(values.codes + t * layout.padded_dim + begin, value.codes, Padded(n));
+        for (size_t b = 0; b < Q8Blocks(n); ++b) {
+          keys.scales[(block + b) * kPanel + t] = key.scales[b];
+          values.scales[t * blocks + block + b] = value.scales[b];
+        }
+      }
+    }
+  }
+}
+
 void Append(const CacheView& cache, size_t pos, size_t m, const float* k, const float* v,
             size_t stride) {
+  if (cache.type == HOB_CACHE_Q8_0) {
+    return AppendQ8(reference::QuantizeQ8, cache, pos, m, k, v, stride);
+  }
   const Layout layout = LayoutOf(cache);
   const bool pairs = cache.type == HOB_CACHE_BF16;
   for (size_t h = 0; h < cache.n_kv_heads; ++h) {
@@ -157,8 +224,9 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-// How a cache type's elements go through the tile: Direct as they lie in the cache, Whole where
-// many rows want them, which are expanded before if they differ. X: what q and weights are.
+// How a cache type's elements go through the tile (q8_0 as bf16, once decoded): Direct as they lie
+// in the cache, Whole where many rows want them, which are expanded before if they differ. X: what
+// q and weights are.
 struct CacheF32 {
   using Lane = float;
   using Direct = GridF32;
@@ -276,6 +344,9 @@ void AppendTokens(const CacheView& cache, size_t pos, size_t m, const float* k, 
 
 void AppendSimd(const CacheView& cache, size_t pos, size_t m, const float* k, const float* v,
                 size_t stride) {
+  if (cache.type == HOB_CACHE_Q8_0) {
+    return AppendQ8(KernelsOn<RowKernels, HWY_TARGET>().quantize_q8, cache, pos, m, k, v, stride);
+  }
   const bool pairs = cache.type == HOB_CACHE_BF16;
   (pairs ? AppendTokens<true> : AppendTokens<false>)(cache, pos, m, k, v, stride);
 }
@@ -294,6 +365,7 @@ struct Block {
   size_t kv_head, row_begin, rows;
   const Lane* keys;  // of this KV head
   const Lane* values;
+  size_t tile;  // lanes from one tile of them to the next; 0: each is decoded to the same place
 
   // Offset of block row r in q and out.
   size_t RowAt(size_t r) const {
@@ -306,8 +378,8 @@ struct Block {
   }
   const X* Weights(size_t r) const { return reinterpret_cast<const X*>(w.scores) + r * kKeyTile; }
 
-  // Lanes of a tile of keys, and of one of values.
-  size_t TileLanes() const { return kKeyTile / kPanel * layout.page; }
+  const Lane* Keys(size_t t) const { return keys + t / kKeyTile * tile; }
+  const Lane* Values(size_t t) const { return values + t / kKeyTile * tile; }
 
   // Rows [first, last) that see any of keys [t, end).
   struct RowRange {
@@ -379,6 +451,100 @@ HWY_INLINE void Prepare(const Block<C>& b) {
   }
 }
 
+// ---------------------------------------------------------------- decoding a q8_0 cache
+//
+// A tile at a time becomes the tile of a bf16 cache, as far as its rows see it, by pages. Not under
+// BF16Scope, which would flush scales.
+
+// Whether all scales are zero or normal; n a multiple of 16. Then so are all products with codes,
+// or infinite, and rounding them takes no care.
+HWY_INLINE bool AllNormal(const float* scales, size_t n) {
+  const DF32 df;
+  auto others = hn::MaskFalse(df);
+  for (size_t i = 0; i < n; i += hn::Lanes(df)) {
+    const VF32 s = hn::LoadU(df, scales + i);
+    const auto normal = hn::And(hn::Ge(s, hn::Set(df, FLT_MIN)), hn::Le(s, hn::Set(df, FLT_MAX)));
+    others = hn::Or(others, hn::AndNot(normal, hn::Ne(s, hn::Zero(df))));
+  }
+  return hn::AllFalse(df, others);
+}
+
+// A vector of codes times their scales as bf16 in the high halves; kNormal: leaves rests below.
+template <bool kNormal>
+HWY_INLINE VU32 Decode(const int8_t* codes, VF32 scale) {
+  const DF32 df;
+  const DU32 du;
+  const hn::Rebind<int8_t, DI32> di8;
+  const VF32 x = hn::Mul(hn::ConvertTo(df, hn::PromoteTo(DI32(), hn::LoadU(di8, codes))), scale);
+  if constexpr (!kNormal) return RoundToBF16(x);
+  const VU32 bits = hn::BitCast(du, x);
+  const VU32 odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  return hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFFu)));
+}
+
+HWY_INLINE VU32 JoinHalves(VU32 first, VU32 second) {
+  return hn::OrAnd(hn::ShiftRight<16>(second), first, hn::Set(DU32(), 0xFFFF0000u));
+}
+
+// One page of keys: lanes are tokens.
+template <bool kNormal>
+HWY_NOINLINE void DecodeKeys(const Q8Page& page, size_t head_dim, uint32_t* lanes) {
+  for (size_t i = 0; i < kPanel; i += OutputsPerVector()) {
+    for (size_t d = 0; d < head_dim; d += kBlock) {
+      const VF32 scale = hn::LoadU(DF32(), page.scales + d / kBlock * kPanel + i);
+      const size_t end = std::min(head_dim, d + kBlock);
+      const int8_t* codes = page.codes + d * kPanel + i;
+      uint32_t* to = lanes + d / 2 * kPanel + i;
+      for (size_t at = d; at < end; at += 2, codes += 2 * kPanel, to += kPanel) {
+        const VU32 first = Decode<kNormal>(codes, scale);
+        const VU32 second = Decode<kNormal>(codes + kPanel, scale);
+        hn::StoreU(JoinHalves(first, second), DU32(), to);
+      }
+    }
+  }
+}
+
+// One page of values: lanes are elements of the head.
+template <bool kNormal>
+HWY_NOINLINE void DecodeValues(const Q8Page& page, size_t head_dim, uint32_t* lanes) {
+  const size_t dim = Padded(head_dim), blocks = Q8Blocks(head_dim);
+  const int8_t* codes = page.codes;
+  const float* scales = page.scales;
+  for (size_t t = 0; t < kPanel; t += 2, codes += 2 * dim, scales += 2 * blocks, lanes += dim) {
+    for (size_t d = 0; d < dim; d += kBlock) {
+      const VF32 first_scale = hn::Set(DF32(), scales[d / kBlock]);
+      const VF32 second_scale = hn::Set(DF32(), scales[blocks + d / kBlock]);
+      const size_t end = std::min(dim, d + kBlock);
+      for (size_t i = d; i < end; i += OutputsPerVector()) {
+        const VU32 first = Decode<kNormal>(codes + i, first_scale);
+        const VU32 second = Decode<kNormal>(codes + dim + i, second_scale);
+        hn::StoreU(JoinHalves(first, second), DU32(), lanes + i);
+      }
+    }
+  }
+}
+
+// What rows [first, last) see of the tile at t, of keys or of values, into the block's own tile.
+template <bool kKeys>
+HWY_INLINE void DecodeTile(const Block<CacheBF16>& b, size_t t, size_t first, size_t last) {
+  const CacheView& cache = b.task.cache;
+  const Layout layout = LayoutOf(cache);
+  auto* const head =
+      static_cast<uint32_t*>(kKeys ? cache.keys : cache.values) + b.kv_head * layout.head;
+  const size_t begin = std::max(b.w.begin[first], t) / kPanel * kPanel;
+  const size_t end = std::min(b.w.end[last - 1], t + kKeyTile);
+  for (size_t at = begin; at < end; at += kPanel) {
+    const Q8Page page = Q8PageAt(layout, head, at);
+    uint32_t* lanes = b.w.tile + (at - t) / kPanel * b.layout.page;
+    const bool normal = AllNormal(page.scales, Q8Blocks(cache.head_dim) * kPanel);
+    if constexpr (kKeys) {
+      (normal ? DecodeKeys<true> : DecodeKeys<false>)(page, cache.head_dim, lanes);
+    } else {
+      (normal ? DecodeValues<true> : DecodeValues<false>)(page, cache.head_dim, lanes);
+    }
+  }
+}
+
 // ---------------------------------------------------------------- scores and values
 
 // Splits `groups` pairs of `slices` slices: group g becomes rows 2 g and 2 g + 1 of out. What is
@@ -439,15 +605,14 @@ HWY_NOINLINE void Scores(const Block<C>& b, size_t t, size_t first, size_t last)
       scope;
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
   const size_t groups = (b.task.cache.head_dim + b.layout.group - 1) / b.layout.group;
-  const auto* tile = b.keys + t / kPanel * b.layout.page;
+  const auto* tile = b.Keys(t);
   for (size_t i = 0; i < kKeyTile; i += 4 * step) {
     const size_t slices = std::min<size_t>(4, (kKeyTile - i) / step), width = slices * step;
     size_t row = first, row_end = last;
     while (row < row_end && b.w.end[row] <= t + i) ++row;
     while (row < row_end && b.w.begin[row_end - 1] >= t + i + width) --row_end;
     if (row == row_end) continue;
-    Grid<Direct> grid = {{},        kPanel, nullptr, dim,      groups,
-                         b.w.zeros, 0,      nullptr, kKeyTile, b.TileLanes()};
+    Grid<Direct> grid = {{}, kPanel, nullptr, dim, groups, b.w.zeros, 0, nullptr, kKeyTile, b.tile};
     for (size_t s = 0; s < 4; ++s) {
       const size_t at = i + std::min(s, slices - 1) * step;
       grid.w[s] = tile + at / kPanel * b.layout.page + at % kPanel;
@@ -463,7 +628,7 @@ HWY_NOINLINE void Scores(const Block<C>& b, size_t t, size_t first, size_t last)
         constexpr size_t kGroups = kExpandSteps / 2;
         for (size_t g = 0; g < groups; g += kGroups) {
           const size_t count = std::min(kGroups, groups - g);
-          Expand(grid.w, kPanel, count, slices, b.TileLanes(), width, b.w.expanded);
+          Expand(grid.w, kPanel, count, slices, b.tile, width, b.w.expanded);
           ScoreSlices(b, t + i, row, row_end, slices,
                       [&](size_t r, size_t n, size_t needed) HWY_ATTR {
                         Grid<Direct> part = rows_at(r);
@@ -510,7 +675,7 @@ struct ValueSlices {
             dim,
             c,
             dim,
-            b.TileLanes()};
+            b.tile};
   }
 
   HWY_INLINE void AddWhole(size_t r, size_t n, size_t begin, size_t end) const {
@@ -610,11 +775,11 @@ HWY_NOINLINE void AddValues(const Block<C>& b, size_t t, size_t first, size_t la
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
   for (size_t d = 0; d < dim; d += 4 * step) {
     const size_t slices = std::min<size_t>(4, (dim - d) / step), width = slices * step;
-    const auto* v = b.values + t / b.layout.group * dim + d;
+    const auto* v = b.Values(t) + d;
     const bool expand = C::kExpands && last - first >= kExpandRows;
     if constexpr (C::kExpands) {
       const typename C::Lane* w[] = {v, v + step, v + 2 * step, v + 3 * step};
-      if (expand) Expand(w, dim, kKeyTile / 2, slices, b.TileLanes(), width, b.w.expanded);
+      if (expand) Expand(w, dim, kKeyTile / 2, slices, b.tile, width, b.w.expanded);
     }
     const ValueSlices<C> part = {b, t, d, slices, v, expand ? b.w.expanded : nullptr, width};
     part.AddRows(first, last);
@@ -714,6 +879,7 @@ HWY_INLINE void Weigh(const Block<C>& b, size_t t, size_t first, size_t last) {
 // One chunk of keys for the rows that see any of it: their max, sums and chunk, from scratch.
 template <class C>
 HWY_INLINE void AttendChunk(const Block<C>& b, size_t chunk, size_t first, size_t last) {
+  [[maybe_unused]] const bool decodes = b.task.cache.type == HOB_CACHE_Q8_0;
   const size_t dim = b.layout.padded_dim;
   std::fill(b.w.max + first, b.w.max + last, -HUGE_VALF);
   std::memset(b.w.chunk + first * dim, 0, (last - first) * dim * sizeof(float));
@@ -723,9 +889,15 @@ HWY_INLINE void AttendChunk(const Block<C>& b, size_t chunk, size_t first, size_
   for (size_t t = chunk; t < chunk + kKeyChunk; t += kKeyTile) {
     const auto rows = b.RowsThatSee(t, t + kKeyTile);
     if (rows.first == rows.last) continue;
+    if constexpr (C::kPairs) {
+      if (decodes) DecodeTile<true>(b, t, rows.first, rows.last);
+    }
     Scores(b, t, rows.first, rows.last);
     UpdateMaxima(b, t, rows.first, rows.last);
     Weigh(b, t, rows.first, rows.last);
+    if constexpr (C::kPairs) {
+      if (decodes) DecodeTile<false>(b, t, rows.first, rows.last);
+    }
     AddValues(b, t, rows.first, rows.last);
   }
 }
@@ -763,17 +935,25 @@ template <class C>
 Block<C> BlockOf(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
                  void* workspace) {
   const CacheView& cache = task.cache;
-  const Layout layout = LayoutOf(cache);
+  const bool decodes = cache.type == HOB_CACHE_Q8_0;
+  const Layout layout =
+      LayoutOf(decodes ? HOB_CACHE_BF16 : cache.type, cache.head_dim, cache.capacity);
   const size_t offset = kv_head * layout.head;
+  const Workspace w = WorkspaceIn(workspace, cache.head_dim);
   using Lane = typename C::Lane;
+  const auto lanes = [&](const void* cached) {
+    return decodes ? reinterpret_cast<const Lane*>(w.tile)
+                   : static_cast<const Lane*>(cached) + offset;
+  };
   return {task,
           layout,
-          WorkspaceIn(workspace, cache.head_dim),
+          w,
           kv_head,
           row_begin,
           row_end - row_begin,
-          static_cast<const Lane*>(cache.keys) + offset,
-          static_cast<const Lane*>(cache.values) + offset};
+          lanes(cache.keys),
+          lanes(cache.values),
+          decodes ? 0 : kKeyTile / kPanel * layout.page};
 }
 
 template <class C>
@@ -796,10 +976,10 @@ void AttendAs(const AttentionTask& task, size_t kv_head, size_t row_begin, size_
 
 void Attend(const AttentionTask& task, size_t kv_head, size_t row_begin, size_t row_end,
             void* workspace) {
-  if (task.cache.type == HOB_CACHE_BF16) {
-    AttendAs<CacheBF16>(task, kv_head, row_begin, row_end, workspace);
-  } else {
+  if (task.cache.type == HOB_CACHE_F32) {
     AttendAs<CacheF32>(task, kv_head, row_begin, row_end, workspace);
+  } else {
+    AttendAs<CacheBF16>(task, kv_head, row_begin, row_end, workspace);
   }
 }
 
@@ -825,10 +1005,10 @@ void AttendChunksAs(const AttentionTask& task, size_t kv_head, size_t chunk_begi
 
 void AttendChunks(const AttentionTask& task, size_t kv_head, size_t chunk_begin, size_t chunk_end,
                   void* workspace, float* partials) {
-  if (task.cache.type == HOB_CACHE_BF16) {
-    AttendChunksAs<CacheBF16>(task, kv_head, chunk_begin, chunk_end, workspace, partials);
-  } else {
+  if (task.cache.type == HOB_CACHE_F32) {
     AttendChunksAs<CacheF32>(task, kv_head, chunk_begin, chunk_end, workspace, partials);
+  } else {
+    AttendChunksAs<CacheBF16>(task, kv_head, chunk_begin, chunk_end, workspace, partials);
   }
 }
 
@@ -881,8 +1061,23 @@ size_t CacheBytes(hob_cache_type type, size_t n_kv_heads, size_t head_dim, size_
   return n_kv_heads * LayoutOf(type, head_dim, capacity).head * sizeof(uint32_t);
 }
 
+namespace {
+
+// What attention sees of an element of a q8_0 cache.
+float Decoded(int8_t code, float scale) {
+  return reference::RoundToBF16(scale * static_cast<float>(code));
+}
+
+}  // namespace
+
 float CachedKey(const CacheView& cache, size_t kv_head, size_t token, size_t d) {
   const Layout layout = LayoutOf(cache);
+  if (cache.type == HOB_CACHE_Q8_0) {
+    const size_t t = token % kPanel;
+    const Q8Page page =
+        Q8PageAt(layout, static_cast<uint32_t*>(cache.keys) + kv_head * layout.head, token);
+    return Decoded(page.codes[d * kPanel + t], page.scales[d / kBlock * kPanel + t]);
+  }
   const size_t lane = kv_head * layout.head + KeyLane(layout, token, d);
   if (cache.type == HOB_CACHE_F32) return static_cast<const float*>(cache.keys)[lane];
   return Half(static_cast<const uint32_t*>(cache.keys)[lane], d % 2);
@@ -890,6 +1085,13 @@ float CachedKey(const CacheView& cache, size_t kv_head, size_t token, size_t d) 
 
 float CachedValue(const CacheView& cache, size_t kv_head, size_t token, size_t d) {
   const Layout layout = LayoutOf(cache);
+  if (cache.type == HOB_CACHE_Q8_0) {
+    const size_t t = token % kPanel;
+    const Q8Page page =
+        Q8PageAt(layout, static_cast<uint32_t*>(cache.values) + kv_head * layout.head, token);
+    return Decoded(page.codes[t * layout.padded_dim + d],
+                   page.scales[t * Q8Blocks(cache.head_dim) + d / kBlock]);
+  }
   const size_t lane = kv_head * layout.head + ValueLane(layout, token, d);
   if (cache.type == HOB_CACHE_F32) return static_cast<const float*>(cache.values)[lane];
   return Half(static_cast<const uint32_t*>(cache.values)[lane], token % 2);

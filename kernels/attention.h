@@ -2,7 +2,11 @@
 // is an output (docs/numerics.md has the exact definition, reference.cc the scalar code):
 //   keys    [kv head][page of 16 tokens][padded head_dim / p][16 tokens][p]
 //   values  [kv head][token / p][padded head_dim][p]
-// with p = 1 element of f32, or a pair of bf16 with the first of the pair in the high half.
+// with p = 1 element of f32, or a pair of bf16 with the first of the pair in the high half; q8_0
+// in each page of 16 tokens int8 codes, then f32 scales, one for each block of 32 elements of a
+// head:
+//   keys    [kv head][page]{codes [padded head_dim][16 tokens], scales [block][16 tokens]}
+//   values  [kv head][page]{codes [16 tokens][padded head_dim], scales [16 tokens][block]}
 // head_dim is padded to a multiple of 16, the capacity to one of 64 tokens (a tile). Whatever the
 // type, the first tokens of a KV head are the first bytes of its keys and of its values, in whole
 // pages of 16 (CachePrefixBytes), and do not depend on the capacity or the instruction set: saved
@@ -81,7 +85,7 @@ inline KeyRange VisibleKeys(const AttentionOptions& options, size_t pos, size_t 
   return {cut ? end - options.window : 0, end};
 }
 
-// One element of the cache, as f32. For the scalar target and for tests.
+// One element of the cache, as f32: what attention sees. For the scalar target and for tests.
 float CachedKey(const CacheView& cache, size_t kv_head, size_t token, size_t d);
 float CachedValue(const CacheView& cache, size_t kv_head, size_t token, size_t d);
 

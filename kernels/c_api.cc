@@ -246,8 +246,8 @@ hob_status CheckGroup(const hob_matmul_args* args, size_t count) {
 
 hob_status CheckCache(const hob_cache* cache, bool with_memory, CacheView* view) {
   RETURN_IF_ERROR(CheckStruct(cache, "cache", sizeof(hob_cache)));
-  if (cache->type != HOB_CACHE_F32 && cache->type != HOB_CACHE_BF16) {
-    return SetError(HOB_ERROR_ARGUMENT, "cache->type is %d, expected HOB_CACHE_F32 or _BF16",
+  if (cache->type < HOB_CACHE_F32 || cache->type > HOB_CACHE_Q8_0) {
+    return SetError(HOB_ERROR_ARGUMENT, "cache->type is %d, expected HOB_CACHE_F32, _BF16 or _Q8_0",
                     static_cast<int>(cache->type));
   }
   RETURN_IF_ERROR(CheckPositive(cache->n_kv_heads, "cache->n_kv_heads"));

@@ -201,6 +201,20 @@ void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks,
   }
 }
 
+void ThroughQ8(const float* x, size_t n, float* out) {
+  for (size_t begin = 0; begin < n; begin += kBlock) {
+    float block[kBlock] = {}, scale;
+    int8_t codes[kBlock];
+    int32_t sums[2];
+    const size_t count = std::min(kBlock, n - begin);
+    std::copy_n(x + begin, count, block);
+    QuantizeQ8(block, 1, kBlock, codes, 1, &scale, sums);
+    for (size_t i = 0; i < count; ++i) {
+      out[begin + i] = RoundToBF16(scale * static_cast<float>(codes[i]));
+    }
+  }
+}
+
 void ToBF16Pairs(const float* x, size_t k, uint32_t* out) {
   for (size_t i = 0; i < k; i += 2) {
     const uint32_t first = std::bit_cast<uint32_t>(RoundToBF16(x[i]));
@@ -281,7 +295,7 @@ float CacheStep(hob_cache_type type, float cached, float x, float acc) {
 // bf16 chains run over pairs, aligned to even elements: one that begins or ends between the two has
 // a partner of zeros.
 float CacheBorder(hob_cache_type type, size_t border, float acc) {
-  return type == HOB_CACHE_BF16 && border % 2 != 0 ? BF16Step(0.0f, 0.0f, acc) : acc;
+  return type != HOB_CACHE_F32 && border % 2 != 0 ? BF16Step(0.0f, 0.0f, acc) : acc;
 }
 
 template <class Head>
@@ -326,7 +340,7 @@ void AddTile(const Head& head, const Query& query, size_t begin, size_t end, Par
   for (size_t t = begin; t < end; ++t) {
     float& weight = p[t - begin];
     weight = Exp2NonPositive(weight - shift);
-    if (head.type == HOB_CACHE_BF16) weight = RoundToBF16(weight);
+    if (head.type != HOB_CACHE_F32) weight = RoundToBF16(weight);
     part->sum[t % 16] = part->sum[t % 16] + weight;
   }
   for (size_t d = 0; d < head.head_dim; ++d) part->out[d] = part->out[d] * factor;
@@ -362,7 +376,7 @@ Query Prepare(hob_cache_type type, const float* q, size_t head_dim, float scale,
   const float factor = softcap == 0.0f ? scale * kLog2E : scale / softcap;
   for (size_t d = 0; d < head_dim; ++d) {
     scaled[d] = q[d] * factor;
-    if (type == HOB_CACHE_BF16) scaled[d] = RoundToBF16(scaled[d]);
+    if (type != HOB_CACHE_F32) scaled[d] = RoundToBF16(scaled[d]);
   }
   return {scaled, softcap};
 }
@@ -409,6 +423,16 @@ void Attention(hob_cache_type type, const float* q, const float* keys, const flo
                size_t m, size_t n_heads, size_t n_kv_heads, size_t head_dim, size_t pos,
                float scale, float* out, const AttentionOptions& options) {
   const size_t group = n_heads / n_kv_heads;
+  if (type == HOB_CACHE_Q8_0) {
+    const size_t heads = (pos + m) * n_kv_heads;
+    std::vector<float> k(heads * head_dim), v(heads * head_dim);
+    for (size_t i = 0; i < heads; ++i) {
+      ThroughQ8(keys + i * head_dim, head_dim, k.data() + i * head_dim);
+      ThroughQ8(values + i * head_dim, head_dim, v.data() + i * head_dim);
+    }
+    return Attention(HOB_CACHE_BF16, q, k.data(), v.data(), m, n_heads, n_kv_heads, head_dim, pos,
+                     scale, out, options);
+  }
   std::vector<float> scratch(3 * head_dim);
   for (size_t i = 0; i < m; ++i) {
     for (size_t h = 0; h < n_heads; ++h) {

@@ -59,6 +59,9 @@ void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks,
                     int8_t* codes, size_t stride, float* scales, int32_t* sums);
 void ToBF16Pairs(const float* x, size_t k, uint32_t* out);
 
+// What attention sees of one head of a key or of a value, x[n], in a q8_0 cache; out may be x.
+void ThroughQ8(const float* x, size_t n, float* out);
+
 // out[m][n] = residual + silu(gate) * (chain over k + bias), from the file's blocks
 // rows[n][row bytes]; bias, residual and gate may be nullptr and are then left out. residual and
 // gate (m, n) have out's stride and may be out.

@@ -1,5 +1,5 @@
 // Attention on every target against the reference, bit for bit: head sizes, grouped heads,
-// positions on both sides of every tile and chunk border, both cache types, windows, soft caps, any
+// positions on both sides of every tile and chunk border, all cache types, windows, soft caps, any
 // division of the work; and the reference against double precision.
 #include "kernels/attention.h"
 
@@ -23,7 +23,12 @@ using test::Random;
 using test::RunKernel;
 using test::SameRow;
 
-constexpr hob_cache_type kTypes[] = {HOB_CACHE_F32, HOB_CACHE_BF16};
+constexpr hob_cache_type kTypes[] = {HOB_CACHE_F32, HOB_CACHE_BF16, HOB_CACHE_Q8_0};
+
+const char* Name(hob_cache_type type) {
+  constexpr const char* kNames[] = {"f32", "bf16", "q8_0"};
+  return kNames[type];
+}
 
 struct Shape {
   hob_cache_type type;
@@ -35,13 +40,21 @@ struct Shape {
   size_t kv_width() const { return n_kv_heads * head_dim; }
   size_t q_width() const { return n_heads() * head_dim; }
   std::string Text() const {
-    return std::string(type == HOB_CACHE_F32 ? "f32" : "bf16") + " head_dim " +
-           std::to_string(head_dim) + " kv heads " + std::to_string(n_kv_heads) + " group " +
-           std::to_string(group) + " pos " + std::to_string(pos) + " m " + std::to_string(m) +
-           " window " + std::to_string(options.window) + " softcap " +
-           std::to_string(options.softcap) + (options.bidirectional ? " bidirectional" : "");
+    return std::string(Name(type)) + " head_dim " + std::to_string(head_dim) + " kv heads " +
+           std::to_string(n_kv_heads) + " group " + std::to_string(group) + " pos " +
+           std::to_string(pos) + " m " + std::to_string(m) + " window " +
+           std::to_string(options.window) + " softcap " + std::to_string(options.softcap) +
+           (options.bidirectional ? " bidirectional" : "");
   }
 };
+
+// Heads as a q8_0 cache makes attention see them.
+std::vector<float> ThroughQ8(std::vector<float> x, size_t head_dim) {
+  for (size_t at = 0; at < x.size(); at += head_dim) {
+    reference::ThroughQ8(x.data() + at, head_dim, x.data() + at);
+  }
+  return x;
+}
 
 // Queries, keys and values, and the outputs by the reference.
 struct Problem {
@@ -79,6 +92,17 @@ class Cache {
   }
 
   const CacheView& view() const { return view_; }
+
+  // The keys of the first tokens of KV head `head`, then their values.
+  std::vector<uint8_t> Bytes(size_t head, size_t tokens) const {
+    const size_t count = CachePrefixBytes(view_.type, view_.head_dim, tokens);
+    std::vector<uint8_t> bytes;
+    for (const uint8_t* half : {keys_.data(), values_.data()}) {
+      const uint8_t* begin = half + head * (bytes_ / view_.n_kv_heads);
+      bytes.insert(bytes.end(), begin, begin + count);
+    }
+    return bytes;
+  }
 
   // Appends tokens [begin, end) of the problem, its rows kept `extra` floats further apart.
   void Append(const AttentionKernels& kernels, const Problem& p, size_t begin, size_t end,
@@ -168,7 +192,7 @@ class AttentionTest : public test::TargetTest {
 };
 INSTANTIATE_TEST_SUITE_P(Targets, AttentionTest, test::EveryTarget(), test::TargetParamName);
 
-constexpr size_t kHeadDims[] = {1, 2, 8, 16, 33, 64, 80, 128};
+constexpr size_t kHeadDims[] = {1, 2, 8, 16, 33, 40, 64, 80, 96, 128};
 constexpr size_t kPositions[] = {0, 1, 15, 16, 63, 64, 255, 256, 300};
 constexpr size_t kQueries[] = {1, 2, 5, 17, 70};
 
@@ -297,6 +321,65 @@ TEST_P(AttentionTest, AppendingInPiecesIsAppendingAtOnce) {
         std::vector<float> out(p.q.size());
         Attend(kernels(), Task(p, cache, out.data()));
         EXPECT_TRUE(SameRow(out.data(), want.data(), want.size()));
+      }
+    }
+  }
+}
+
+// Whatever was there before, however the tokens came, on every target: the scalar one's bytes.
+TEST_P(AttentionTest, CachedBytesDependOnTheTokensAlone) {
+  Random random(419);
+  for (hob_cache_type type : kTypes) {
+    for (size_t head_dim : {3, 8, 33, 40, 80, 96, 272}) {
+      for (Data data : {Data::kNormal, Data::kSpecials}) {
+        // The last tokens are zeros, up to the end of a page.
+        Problem p({type, head_dim, 2, 1, 40, 8}, data, random);
+        std::fill(p.k.begin() + 41 * p.shape.kv_width(), p.k.end(), 0.0f);
+        std::fill(p.v.begin() + 41 * p.shape.kv_width(), p.v.end(), 0.0f);
+        SCOPED_TRACE(p.shape.Text());
+        Cache want(p.shape, 48), cache(p.shape, 130);
+        want.Append(AttentionFor(kScalar), p, 0, 48);
+        cache.Append(kernels(), Problem(p.shape, Data::kSpecials, random), 0, 48);
+        for (size_t begin = 0; begin < 48;) {
+          const size_t end = std::min<size_t>(48, begin + 1 + random.Below(9));
+          cache.Append(kernels(), p, begin, end, random.Below(4));
+          begin = end;
+        }
+        for (size_t head : {0, 1}) EXPECT_EQ(cache.Bytes(head, 41), want.Bytes(head, 41));
+      }
+    }
+  }
+}
+
+// A q8_0 cache is a bf16 cache that was given what the codes mean.
+TEST_P(AttentionTest, Q8IsBF16OfWhatItHolds) {
+  Random random(420);
+  for (size_t head_dim : {1, 8, 31, 40, 64, 80, 96, 130}) {
+    for (Data data : test::kAllData) {
+      // Scales that are subnormal, and products that overflow in bf16.
+      for (float factor : {1.0f, 4e-37f, 1e38f}) {
+        if (test::Quick() && (head_dim > 64 || (factor != 1.0f && data != Data::kNormal))) continue;
+        Problem p({HOB_CACHE_Q8_0, head_dim, 2, 2, 70, 3, {.window = 66}}, data, random);
+        for (float& x : p.k) x *= factor;
+        for (float& x : p.v) x *= factor;
+        SCOPED_TRACE(p.shape.Text() + " " + test::Name(data) + " times " + std::to_string(factor));
+        Problem held = p;
+        held.shape.type = HOB_CACHE_BF16;
+        held.k = ThroughQ8(p.k, head_dim);
+        held.v = ThroughQ8(p.v, head_dim);
+        ExpectReference(p, held.Reference());
+
+        Cache cache(p.shape, p.shape.tokens());
+        cache.Append(kernels(), p, 0, p.shape.tokens());
+        std::vector<float> k, v;
+        for (size_t t = 0; t < p.shape.tokens(); ++t) {
+          for (size_t i = 0; i < p.shape.kv_width(); ++i) {
+            k.push_back(CachedKey(cache.view(), i / head_dim, t, i % head_dim));
+            v.push_back(CachedValue(cache.view(), i / head_dim, t, i % head_dim));
+          }
+        }
+        EXPECT_TRUE(SameRow(k.data(), held.k.data(), k.size()));
+        EXPECT_TRUE(SameRow(v.data(), held.v.data(), v.size()));
       }
     }
   }
@@ -486,17 +569,22 @@ TEST_P(AttentionTest, BidirectionalMatchesTheReference) {
 
 // ---------------------------------------------------------------- the reference, in doubles
 
-// With `u` the relative rounding of a stored or rounded element and e that of f32: a score is off
+// With `u` the relative rounding of a stored or rounded element (what q8_0 holds is taken as given)
+// and e that of f32: a score is off
 // by d = (2 u + (head_dim + 3) e) * sum of |q k| * scale, so a weight by the factor e^(2 d) at most
 // (itself and the sum), and by its own rounding u, the exp and the chains of sums.
 TEST(AttentionReferenceTest, AgainstDouble) {
   Random random(412);
   for (hob_cache_type type : kTypes) {
-    const double u = type == HOB_CACHE_BF16 ? 0x1p-8 : 0, e = 0x1p-24;
+    const double u = type == HOB_CACHE_F32 ? 0 : 0x1p-8, e = 0x1p-24;
     for (const Shape& s : {Shape{type, 16, 2, 2, 300, 5}, Shape{type, 64, 1, 3, 63, 20},
                            Shape{type, 1, 1, 1, 0, 3}, Shape{type, 33, 1, 1, 600, 2}}) {
-      const Problem p(s, Data::kNormal, random);
+      Problem p(s, Data::kNormal, random);
       const std::vector<float> got = p.Reference();
+      if (type == HOB_CACHE_Q8_0) {
+        p.k = ThroughQ8(p.k, s.head_dim);
+        p.v = ThroughQ8(p.v, s.head_dim);
+      }
       for (size_t i = 0; i < s.m; ++i) {
         for (size_t h = 0; h < s.n_heads(); ++h) {
           const size_t seen = s.pos + i + 1, kv = h / s.group;
@@ -547,11 +635,13 @@ TEST(AttentionReferenceTest, OneTokenIsItsValue) {
   Random random(413);
   for (hob_cache_type type : kTypes) {
     const Problem p({type, 8, 1, 2, 0, 1}, Data::kNormal, random);
-    const std::vector<float> got = p.Reference();
+    const std::vector<float> got = p.Reference(), held = ThroughQ8(p.v, 8);
     for (size_t h = 0; h < 2; ++h) {
       for (size_t d = 0; d < 8; ++d) {
-        const float v = type == HOB_CACHE_BF16 ? reference::RoundToBF16(p.v[d]) : p.v[d];
-        EXPECT_EQ(got[h * 8 + d], v);
+        const float bf16 = reference::RoundToBF16(p.v[d]);
+        EXPECT_EQ(got[h * 8 + d], type == HOB_CACHE_F32    ? p.v[d]
+                                  : type == HOB_CACHE_BF16 ? bf16
+                                                           : held[d]);
       }
     }
   }

@@ -426,7 +426,7 @@ TEST_F(KernelCApiTest, HugeShapesAreRefused) {
 TEST_F(KernelCApiTest, HugePaddedShapesAreRefused) {
   size_t bytes = 0;
   const size_t huge = size_t{1} << 56;
-  for (const hob_cache_type type : {HOB_CACHE_F32, HOB_CACHE_BF16}) {
+  for (const hob_cache_type type : {HOB_CACHE_F32, HOB_CACHE_BF16, HOB_CACHE_Q8_0}) {
     for (int which = 0; which < 3; ++which) {
       hob_cache cache{sizeof(hob_cache), type, 1, 1, 1, nullptr, nullptr};
       (which == 0 ? cache.n_kv_heads : which == 1 ? cache.head_dim : cache.capacity) = huge;
@@ -568,7 +568,7 @@ struct Attended {
 
 TEST_F(KernelCApiTest, AttentionHasTheReferencesBits) {
   Random random(507);
-  for (hob_cache_type type : {HOB_CACHE_F32, HOB_CACHE_BF16}) {
+  for (hob_cache_type type : {HOB_CACHE_F32, HOB_CACHE_BF16, HOB_CACHE_Q8_0}) {
     Attended a(type, random);
     for (float scale : {0.0f, 0.3f}) {
       a.args.scale = scale;
@@ -686,7 +686,7 @@ TEST_F(KernelCApiTest, AttentionErrors) {
   ExpectError(spoiled([](Args& a, Cache&) { a.cache = nullptr; }), HOB_ERROR_ARGUMENT, "cache");
   ExpectError(spoiled([](Args&, Cache& c) { c.struct_size = 0; }), HOB_ERROR_ARGUMENT,
               "struct_size");
-  ExpectError(spoiled([](Args&, Cache& c) { c.type = static_cast<hob_cache_type>(9); }),
+  ExpectError(spoiled([](Args&, Cache& c) { c.type = static_cast<hob_cache_type>(3); }),
               HOB_ERROR_ARGUMENT, "type");
   ExpectError(spoiled([](Args&, Cache& c) { c.keys = nullptr; }), HOB_ERROR_ARGUMENT, "keys");
   ExpectError(spoiled([](Args&, Cache& c) { c.values = nullptr; }), HOB_ERROR_ARGUMENT, "values");

@@ -206,11 +206,15 @@ HOB_API hob_status hob_matmul_group(const hob_matmul_args* args, size_t count, v
 
 // How keys and values are kept.
 typedef enum hob_cache_type HOB_INT_ENUM {
-  HOB_CACHE_F32 = 0,  // as computed
-  HOB_CACHE_BF16 = 1  // rounded to bf16, half the memory and twice the dot rate where there is one
+  HOB_CACHE_F32 = 0,   // as computed
+  HOB_CACHE_BF16 = 1,  // rounded to bf16, half the memory and twice the dot rate where there is one
+  // Of each head of a key and of a value, blocks of 32 elements (the last may be shorter) as int8
+  // codes with an f32 scale, quantized as activations are; attention sees bf16(scale * code) and
+  // does what it does with a bf16 cache. A little more than half of that one's memory.
+  HOB_CACHE_Q8_0 = 2
 } hob_cache_type;
 
-// One layer's cache. Layouts (docs/numerics.md): keys in pages of 16 tokens, one lane a token;
+// One layer's cache. Layouts (kernels/attention.h): keys in pages of 16 tokens, one lane a token;
 // values with one lane an element of the head. Written by hob_cache_append only.
 typedef struct hob_cache {
   size_t struct_size;

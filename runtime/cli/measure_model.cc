@@ -155,6 +155,8 @@ const char* CacheName(hob_cache_type type) {
       return "f32";
     case HOB_CACHE_BF16:
       return "bf16";
+    case HOB_CACHE_Q8_0:
+      return "q8_0";
   }
   return "unknown";
 }

@@ -150,7 +150,7 @@ void Dequantize(Input* input) {
 }
 
 void Attention(Input* input) {
-  const hob_cache_type type = input->Flag() ? HOB_CACHE_BF16 : HOB_CACHE_F32;
+  const auto type = static_cast<hob_cache_type>(input->Below(3));
   const size_t head_dim = 1 + input->Below(80), kv_heads = 1 + input->Below(2);
   const size_t group = 1 + input->Below(4), m = 1 + input->Below(9);
   const size_t pos = input->Flag() ? input->Below(300) : input->Below(40);
