@@ -39,10 +39,10 @@ Session::Limits Session::ChooseLimits(const Model& model, const hob_session_opti
     throw Error(HOB_ERROR_SHAPE, "context is " + std::to_string(options.context) +
                                      ", expected at most the model's, " + std::to_string(trained));
   }
-  if (options.cache_type < 0 || options.cache_type > 1 + HOB_CACHE_BF16) {
+  if (options.cache_type < 0 || options.cache_type > 1 + HOB_CACHE_Q8_0) {
     throw Error(HOB_ERROR_ARGUMENT, "cache_type is " + std::to_string(options.cache_type) +
                                         ", expected 0 or 1 + a hob_cache_type, so 0 to " +
-                                        std::to_string(1 + HOB_CACHE_BF16));
+                                        std::to_string(1 + HOB_CACHE_Q8_0));
   }
   Limits limits;
   limits.context = options.context != 0 ? options.context : std::min(trained, kDefaultContext);

@@ -25,6 +25,8 @@ const char* CacheTypeName(uint32_t type) {
       return "f32";
     case HOB_CACHE_BF16:
       return "bf16";
+    case HOB_CACHE_Q8_0:
+      return "q8_0";
     default:
       return "unknown";
   }

@@ -84,7 +84,7 @@ std::vector<int> CacheTypes(const ModelPtr& model) {
     if (hob_session_create(model.get(), &options, &session) == HOB_OK) types.push_back(type);
     hob_session_free(session);
   }
-  EXPECT_GE(types.size(), 2u);
+  EXPECT_GE(types.size(), 3u);
   return types;
 }
 
@@ -205,6 +205,11 @@ TEST(CacheTest, DescribesTheSession) {
   EXPECT_EQ(info.cache_bytes, kLayers * 2 * kKvHeads * 16 * 32 * 2);
   EXPECT_EQ(info.cache_reserved_bytes, kLayers * 2 * kKvHeads * 16 * 128 * 2);
   EXPECT_GT(info.work_bytes, kVocabulary * sizeof(float));
+  // A byte each, and a scale for each of 32 elements or fewer.
+  const SessionPtr q8 = Create(model, Options(1 + HOB_CACHE_Q8_0, 100, 16));
+  Feed(q8, RandomTokens(17), 0, 17);
+  EXPECT_EQ(Describe(q8).cache_type, HOB_CACHE_Q8_0);
+  EXPECT_EQ(Describe(q8).cache_bytes, kLayers * 2 * kKvHeads * (16 + 4) * 32);
 
   hob_session_info wrong{};
   EXPECT_EQ(hob_session_describe(session.get(), &wrong), HOB_ERROR_ARGUMENT);
@@ -520,6 +525,7 @@ TEST(CacheTest, EveryFieldOfTheHeaderIsChecked) {
   refused(offsetof(StateHeader, version), 2u, HOB_ERROR_UNSUPPORTED, "version 2");
   refused(offsetof(StateHeader, model), uint64_t{5}, HOB_ERROR_ARGUMENT, "0000000000000005");
   refused(offsetof(StateHeader, cache_type), 1u, HOB_ERROR_ARGUMENT, "bf16");
+  refused(offsetof(StateHeader, cache_type), 2u, HOB_ERROR_ARGUMENT, "q8_0");
   refused(offsetof(StateHeader, cache_type), 77u, HOB_ERROR_ARGUMENT, "77");
   refused(offsetof(StateHeader, layout), 2u, HOB_ERROR_UNSUPPORTED, "layout 2");
   refused(offsetof(StateHeader, layers), 3u, HOB_ERROR_FILE, "3 layers");
@@ -572,6 +578,7 @@ TEST(CacheTest, OtherModelsCachesAndContextsAreRefused) {
   const Bytes good = Save(first);
 
   ExpectRefused(Untouched(model, Options(1 + HOB_CACHE_BF16)), good, HOB_ERROR_ARGUMENT, "f32");
+  ExpectRefused(Untouched(model, Options(1 + HOB_CACHE_Q8_0)), good, HOB_ERROR_ARGUMENT, "q8_0");
   ExpectRefused(Untouched(model, Options(0, 39)), good, HOB_ERROR_SHAPE, "context of 39");
   ExpectRefused(Untouched(Load(TinyWriter(256, 2))), good, HOB_ERROR_ARGUMENT, "another model");
   // Every weight counts, a norm's as much as a matrix's, and so does the metadata.

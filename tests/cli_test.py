@@ -451,6 +451,13 @@ class Bench(Case):
                 )
                 self.assertTrue({"q", "ffn", "down", "logits"} <= set(spent["matmuls"]))
 
+    def test_cache_type(self):
+        data = self.json("--cache-type", "q8_0")
+        self.assertEqual(data["model"]["cache_type"], "q8_0")
+        # Heads of 64 elements, each with two scales.
+        tokens = sum(range(17, 21))
+        self.assertEqual(data["generation"]["cache_bytes"], 2 * 2 * 2 * (64 + 8) * tokens)
+
     def test_text(self):
         text = self.bench("--shape", "tiny", "--format", "q8_0").stdout.decode()
         self.assertIn("tiny with random weights", text)

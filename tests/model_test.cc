@@ -396,7 +396,7 @@ TEST(ModelTest, EveryFormatMatchesTheReference) {
       if (Quick() && tied) continue;
       const TestModel test(ShapeFor(*format, tied));
       const ModelPtr model = Load(test.Bytes());
-      for (int type : {HOB_CACHE_F32, HOB_CACHE_BF16}) {
+      for (int type : {HOB_CACHE_F32, HOB_CACHE_BF16, HOB_CACHE_Q8_0}) {
         const std::string what =
             std::string(format->name) + (tied ? " tied" : "") + " cache " + std::to_string(type);
         ExpectSameBits(Eval(model, tokens, 290, SessionOptions(8, nullptr, 1 + type)),
@@ -456,7 +456,7 @@ TEST(ModelTest, EveryShapeMatchesTheReference) {
 void ExpectReferenceEverywhere(const TestModel& test, const std::string& what) {
   const ModelPtr model = Load(test.Bytes());
   const std::vector<int32_t> tokens = RandomTokens(23, 290);
-  for (int type : {HOB_CACHE_F32, HOB_CACHE_BF16}) {
+  for (int type : {HOB_CACHE_F32, HOB_CACHE_BF16, HOB_CACHE_Q8_0}) {
     const Floats expected = Reference(test).Logits(tokens, static_cast<hob_cache_type>(type));
     for (const char* target : Targets()) {
       ASSERT_EQ(hob_target_set(target), HOB_OK);
@@ -768,7 +768,7 @@ TEST(ModelTest, SessionOptionsAreChecked) {
   options.context = 97;
   EXPECT_EQ(create(options), HOB_ERROR_SHAPE);
   options = SessionOptions();
-  options.cache_type = 3;
+  options.cache_type = 4;
   EXPECT_EQ(create(options), HOB_ERROR_ARGUMENT);
   options = SessionOptions();
   options.struct_size = 3;

@@ -19,7 +19,7 @@ namespace hob::cli {
 namespace {
 
 struct BenchOptions {
-  std::string model, shape, format = "q4_0", output = "text";
+  std::string model, shape, format = "q4_0", cache_type = "auto", output = "text";
   MeasurePlan plan;
   size_t threads = 0;
 };
@@ -64,6 +64,7 @@ void Bench(const BenchOptions& options) {
   MeasurePlan plan = options.plan;
   plan.threads = threads.get();
   plan.path = options.model;
+  plan.cache_type = CacheTypeOf(options.cache_type);
   plan.cancelled = [] { return Interrupted() != 0; };
 
   std::optional<TemporaryDirectory> directory;
@@ -133,6 +134,7 @@ void AddBench(CLI::App& app, Action& action) {
   command->add_flag("--profile", plan.profile,
                     "Show where the time goes, by kind of operation, in as many more runs");
   AddThreadsOption(*command, &options->threads);
+  AddCacheTypeOption(*command, &options->cache_type);
   command->add_option("-o,--output", options->output, "text (default) or json, which has it all")
       ->type_name("FORM")
       ->check(CLI::IsMember({"text", "json"}).description(""));

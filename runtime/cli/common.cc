@@ -215,6 +215,22 @@ Model LoadModel(const std::string& path, const Threads& threads, bool vocabulary
   return path.empty() ? Model::LoadDefault(options) : Model::Load(path, options);
 }
 
+void AddCacheTypeOption(CLI::App& command, std::string* type) {
+  command
+      .add_option("--cache-type", *type,
+                  "How keys and values are kept: f32, bf16, q8_0, or auto, which is f32 for models "
+                  "with f32 weights and bf16 for others")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "q8_0"}));
+}
+
+int CacheTypeOf(const std::string& type) {
+  if (type == "f32") return 1 + HOB_CACHE_F32;
+  if (type == "bf16") return 1 + HOB_CACHE_BF16;
+  if (type == "q8_0") return 1 + HOB_CACHE_Q8_0;
+  return 0;
+}
+
 void AddEvalOptions(CLI::App& command, EvalOptions* options) {
   AddThreadsOption(command, &options->threads);
   command
@@ -228,21 +244,13 @@ void AddEvalOptions(CLI::App& command, EvalOptions* options) {
                   "(default: 256)")
       ->type_name("N")
       ->check(AtLeast(1));
-  command
-      .add_option("--cache-type", options->cache_type,
-                  "How keys and values are kept: f32, bf16, or auto, which is f32 for models with "
-                  "f32 weights and bf16 for others")
-      ->type_name("TYPE")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}));
+  AddCacheTypeOption(command, &options->cache_type);
 }
 
 Session MakeSession(const Model& model, const EvalOptions& options, const Threads& threads) {
-  int cache_type = 0;
-  if (options.cache_type == "f32") cache_type = 1 + HOB_CACHE_F32;
-  if (options.cache_type == "bf16") cache_type = 1 + HOB_CACHE_BF16;
   return Session(model, {.context = options.context,
                          .batch = options.batch,
-                         .cache_type = cache_type,
+                         .cache_type = CacheTypeOf(options.cache_type),
                          .threads = threads.get(),
                          .cancel = [](void*) { return Interrupted() != 0 ? 1 : 0; }});
 }

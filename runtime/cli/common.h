@@ -147,6 +147,10 @@ CLI::Option* AddFormatOption(CLI::App& command, const std::string& name, std::st
 void AddModelOption(CLI::App& command, std::string* path);
 Model LoadModel(const std::string& path, const Threads& threads, bool vocabulary_only = false);
 
+// --cache-type, of which CacheTypeOf makes that of hob_session_options.
+void AddCacheTypeOption(CLI::App& command, std::string* type);
+int CacheTypeOf(const std::string& type);
+
 // How to evaluate: -t, -c, --batch, --cache-type.
 struct EvalOptions {
   size_t threads = 0, context = 0, batch = 0;

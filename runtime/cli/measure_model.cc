@@ -270,6 +270,7 @@ class ModelBench {
     hob_session_options options = {};
     options.struct_size = sizeof(options);
     options.context = context_;
+    options.cache_type = plan_.cache_type;
     options.threads = plan_.threads;
     options.cancel = [](void* self) {
       return static_cast<const ModelBench*>(self)->plan_.cancelled() ? 1 : 0;

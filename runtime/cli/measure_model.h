@@ -29,6 +29,7 @@ struct MeasurePlan {
   size_t depth = 0;  // generate once more with so many tokens in the cache; 0 = do not
   size_t runs = 5;
   bool profile = false;
+  int cache_type = 0;                    // as in hob_session_options
   const hob_threads* threads = nullptr;  // nullptr = the calling thread
   std::function<void()> loaded = [] {};  // called when the file is not needed any more
   std::function<void(float done)> progress = [](float) {};

@@ -252,7 +252,7 @@ void Matmul(Input* input) {
 void Attention(Input* input) {
   Memory memory(input);
   hob_cache cache = {StructSize(input, sizeof(hob_cache)),
-                     static_cast<hob_cache_type>(input->Size(2)),
+                     static_cast<hob_cache_type>(input->Size(3)),
                      input->Size(3),
                      input->Size(40),
                      input->Size(90),
@@ -381,7 +381,7 @@ void Session(Input* input) {
   options.struct_size = StructSize(input, sizeof(options));
   options.context = input->Size(64);
   options.batch = input->Size(20);
-  options.cache_type = static_cast<int>(input->Size(3));
+  options.cache_type = static_cast<int>(input->Size(4));
   options.threads = AnyThreads(input, &threads);
   hob_session* session = nullptr;
   if (check(hob_session_create(model, &options, &session)) != HOB_OK) {
