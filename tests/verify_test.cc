@@ -24,7 +24,7 @@ namespace hob::verify {
 namespace {
 
 // Computed with the scalar target on x86-64.
-constexpr const char* kGolden = "c7b6338f7ae7b3dc41c5d5680bcc99003f3a9e3f189b14c3ecc7860428d73af1";
+constexpr const char* kGolden = "1cc03380360b469e11247722208a8be0d80414e54090ec36e8a879116d7c08b6";
 
 TEST(Sha256, IsTheStandards) {
   EXPECT_EQ(Sha256Of("abc", 3), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
@@ -170,7 +170,7 @@ TEST(Verify, BoundsAreNarrow) {
       if (outputs.size() != 1 || outputs[0].type != Type::kF32) continue;
       std::vector<float> off(outputs[0].as<float>().begin(), outputs[0].as<float>().end());
       const float factor =
-          variant == "bf16" && op.name == std::string_view("attention") ? 1.0625f : 1.0002f;
+          variant != "f32" && op.name == std::string_view("attention") ? 1.0625f : 1.0002f;
       for (float& value : off) value *= factor;
       Line line;
       AddChecked(op.check(c, {MakeArray("out", outputs[0].shape, off)}), c.name, &line);

@@ -1,4 +1,4 @@
-// Attention over an f32 or a bf16 cache: appended in two pieces, then attended to. The bound is
+// Attention over a cache of each type: appended in two pieces, then attended to. The bound is
 // derived in docs/numerics.md.
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 namespace hob::verify {
 namespace {
 
-std::vector<std::string> CacheTypes() { return {"f32", "bf16"}; }
+std::vector<std::string> CacheTypes() { return {"f32", "bf16", "q8_0"}; }
 
 // ---------------------------------------------------------------- cases
 
@@ -82,10 +82,11 @@ Case MakeCase(const std::string& type, const Form& form, Fill fill, const std::s
 }
 
 // Keys of -infinity and queries above zero: every score is -infinity, for some heads or for all.
+// q8_0 makes NaN of an infinity: there the scores overflow.
 Case MakeMasked(const std::string& type, const Form& form) {
   Case c = MakeCase(type, form, Fill::kNormal, "all masked");
   const size_t q = CountOf(c.inputs[0].shape), kv = CountOf(c.inputs[1].shape);
-  std::vector<float> keys(kv, -HUGE_VALF);
+  std::vector<float> keys(kv, type == "q8_0" ? -3e38f : -HUGE_VALF);
   if (form.n_kv_heads > 1) std::fill_n(keys.begin(), form.head_dim, 0.5f);  // head 0, token 0
   c.inputs[0] = MakeArray("q", c.inputs[0].shape, std::vector<float>(q, 1.5f));
   c.inputs[1] = MakeArray("keys", c.inputs[1].shape, keys);
@@ -102,6 +103,10 @@ std::vector<Case> MakeAttention(const std::string& variant, Extent extent) {
                              Fill::kNormal, "normal"));
     cases.push_back(
         MakeCase(variant, {4, 2, 1, 1, 6, {.bidirectional = true}}, Fill::kNormal, "normal"));
+    if (variant == "q8_0") {  // more than a block
+      cases.push_back(MakeCase(variant, {1, 4, 1, 1, 35}, Fill::kNormal, "normal"));
+      cases.push_back(MakeCase(variant, {1, 2, 1, 1, 40}, Fill::kSpecials, "specials"));
+    }
     return cases;
   }
   for (const Form& form : kForms) cases.push_back(MakeCase(variant, form, Fill::kNormal, "normal"));
@@ -134,6 +139,7 @@ struct Inputs {
 hob_cache_type CacheTypeOf(const Case& c) {
   if (c.variant == "f32") return HOB_CACHE_F32;
   if (c.variant == "bf16") return HOB_CACHE_BF16;
+  if (c.variant == "q8_0") return HOB_CACHE_Q8_0;
   Refuse(c, "there is no cache type of that name");
 }
 
@@ -222,7 +228,21 @@ Outputs Run(const Case& c, const Kernels& kernels) {
 
 // ---------------------------------------------------------------- checking
 
-// One row of queries in double precision.
+// What the cache holds of keys or values: the oracle takes it as given.
+std::vector<float> Held(const Inputs& in, const float* x) {
+  std::vector<float> held(x, x + in.tokens() * in.n_kv_heads * in.head_dim);
+  if (in.type == HOB_CACHE_BF16) {
+    for (float& value : held) value = reference::RoundToBF16(value);
+  }
+  if (in.type == HOB_CACHE_Q8_0) {
+    for (size_t at = 0; at < held.size(); at += in.head_dim) {
+      reference::ThroughQ8(held.data() + at, in.head_dim, held.data() + at);
+    }
+  }
+  return held;
+}
+
+// One row of queries in double precision; keys and values of `in` as they are held.
 class Row {
  public:
   Row(const Inputs& in, size_t query, size_t head)
@@ -266,11 +286,11 @@ class Row {
   }
 
  private:
-  bool bf16() const { return in_.type == HOB_CACHE_BF16; }
+  bool bf16() const { return in_.type != HOB_CACHE_F32; }
 
   double Cached(const float* tokens, size_t t, size_t d) const {
-    const float x = tokens[(keys_.begin + t) * in_.n_kv_heads * in_.head_dim + kv_offset_ + d];
-    return static_cast<double>(bf16() ? reference::RoundToBF16(x) : x);
+    return static_cast<double>(
+        tokens[(keys_.begin + t) * in_.n_kv_heads * in_.head_dim + kv_offset_ + d]);
   }
 
   Bounded Score(size_t t) const {
@@ -329,7 +349,10 @@ class Row {
 };
 
 std::vector<Checked> Check(const Case& c, const Outputs& outputs) {
-  const Inputs in = InputsOf(c);
+  Inputs in = InputsOf(c);
+  const std::vector<float> keys = Held(in, in.keys), values = Held(in, in.values);
+  in.keys = keys.data();
+  in.values = values.data();
   std::vector<Checked> checked;
   for (size_t query = 0; query < in.m; ++query) {
     for (size_t head = 0; head < in.n_heads; ++head) {

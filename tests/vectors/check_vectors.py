@@ -501,11 +501,22 @@ def attention_row(bf, q, keys, values, begin, end, cap):
     return out * (F32(0) if total == 0 else F32(1) / total)
 
 
+def through_q8(x):
+    """bf16(scale * code) of heads x[..., head_dim], in blocks of 32 of which the last may be shorter."""
+    dim = x.shape[-1]
+    padded = np.zeros(x.shape[:-1] + (-(-dim // 32) * 32,), F32)
+    padded[..., :dim] = x
+    codes, scale, _ = quantize(None, {"x": padded.reshape(-1, 32)})
+    return bf16(scale[:, None] * codes.astype(F32)).reshape(padded.shape)[..., :dim]
+
+
 def attention(c, x):
-    n, bf = c["numbers"], c["variant"] == "bf16"
+    n, bf = c["numbers"], c["variant"] != "f32"
     cap, window, pos = F32(n["softcap"]), int(n["window"]), int(n["pos"])
     factor = F32(n["scale"]) / cap if cap else F32(n["scale"]) * LOG2E
     q, keys, values = x["q"] * factor, x["keys"], x["values"]
+    if c["variant"] == "q8_0":
+        keys, values = through_q8(keys), through_q8(values)
     if bf:
         q, keys, values = bf16(q), bf16(keys), bf16(values)
     m, heads, _ = q.shape
