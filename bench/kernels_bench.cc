@@ -469,7 +469,7 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
   const Work work = {
       .ops = s.pairs() * static_cast<double>(4 * width),
       .target = target,
-      .kind = type == HOB_CACHE_BF16 ? &Arithmetic::bf16_dot : &Arithmetic::f32_fma,
+      .kind = type == HOB_CACHE_F32 ? &Arithmetic::f32_fma : &Arithmetic::bf16_dot,
       .bytes = static_cast<double>(2 * bytes),
       .level = LevelOf(2 * bytes, threads),
   };
@@ -481,16 +481,17 @@ void RegisterAttention() {
       {512, 0, 9, 3, 64},   {512, 3584, 9, 3, 64}, {1, 511, 9, 3, 64},
       {1, 4095, 9, 3, 64},  {512, 0, 32, 8, 64},   {512, 3584, 32, 8, 64},
       {512, 0, 32, 8, 128}, {1, 4095, 32, 8, 64},  {1, 4095, 32, 8, 128}};
-  for (hob_cache_type type : {HOB_CACHE_F32, HOB_CACHE_BF16}) {
+  static constexpr const char* kTypes[] = {"f32", "bf16", "q8_0"};  // by hob_cache_type
+  for (hob_cache_type type : {HOB_CACHE_F32, HOB_CACHE_BF16, HOB_CACHE_Q8_0}) {
     for (Target target : SupportedTargets()) {
       for (const AttentionShape& s : kShapes) {
         for (size_t threads : ThreadCounts()) {
           const double ops = s.pairs() * static_cast<double>(4 * s.n_heads * s.head_dim);
           if (!IsWorthwhile(target, threads, ops)) continue;
           Register(
-              std::string("attention/") + (type == HOB_CACHE_F32 ? "f32" : "bf16") + "/" +
-                  TargetName(target) + "/m" + std::to_string(s.m) + "_pos" + std::to_string(s.pos) +
-                  "_h" + std::to_string(s.n_heads) + "_kv" + std::to_string(s.n_kv_heads) + "_d" +
+              std::string("attention/") + kTypes[type] + "/" + TargetName(target) + "/m" +
+                  std::to_string(s.m) + "_pos" + std::to_string(s.pos) + "_h" +
+                  std::to_string(s.n_heads) + "_kv" + std::to_string(s.n_kv_heads) + "_d" +
                   std::to_string(s.head_dim) + ThreadsName(threads),
               [=](benchmark::State& state) { BenchAttention(state, type, target, s, threads); });
         }

@@ -537,7 +537,7 @@ OPS = {"matmul": matmul, "dequantize": dequantize, "embed": embed, "quantize": q
        "encode": encode, "rope_table": rope_table}
 # What is known of those that have variants.
 VARIANTS = {**dict.fromkeys(("matmul", "dequantize", "embed", "encode"), tuple(ENCODERS)),
-            "rope": ("interleaved", "halves"), "attention": ("f32", "bf16")}
+            "rope": ("interleaved", "halves"), "attention": ("f32", "bf16", "q8_0")}
 
 
 # ---------------------------------------------------------------- files
