@@ -661,7 +661,8 @@ hob_status hob_rope_table(size_t first, size_t count, size_t n_rot, double base,
   if (!(base >= 1.0 && base <= 1e30)) {
     return SetError(HOB_ERROR_ARGUMENT, "base = %g is not in [1, 1e30]", base);
   }
-  RETURN_IF_ERROR(CheckProduct(count, n_rot, "count x n_rot"));
+  // At least one row: factors are read even where there is none.
+  RETURN_IF_ERROR(CheckProduct(std::max<size_t>(count, 1), n_rot, "count x n_rot"));
   double least_factor = 1.0;
   for (size_t i = 0; factors != nullptr && i < n_rot / 2; ++i) {
     if (!(factors[i] > 0.0f && factors[i] <= 1e30f)) {

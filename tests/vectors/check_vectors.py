@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Conformance vectors computed again by NumPy, from docs/numerics.md alone.
+"""Conformance vectors computed again by NumPy, after docs/numerics.md.
 
     python3 tests/vectors/check_vectors.py DIRECTORY [op...]
 
