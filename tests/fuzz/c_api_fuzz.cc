@@ -262,7 +262,9 @@ void Attention(Input* input) {
   const hob_status sized = hob_cache_bytes(&cache, &bytes);
   const Wide width = Wide{cache.n_kv_heads} * cache.head_dim;
   if (sized == HOB_OK) {
-    Require(Wide{bytes} >= width * cache.capacity * 2, "a cache is as large as what it holds");
+    const size_t element = cache.type == HOB_CACHE_Q8_0 ? 1 : 2;
+    Require(Wide{bytes} >= width * cache.capacity * element,
+            "a cache is as large as what it holds");
   }
   cache.keys = memory.Buffer(sized == HOB_OK ? bytes : 1, 1);
   cache.values = memory.Buffer(sized == HOB_OK ? bytes : 1, 1);
