@@ -335,7 +335,7 @@ hob_status CheckRows(const void* in, const char* in_name, const void* out, const
   RETURN_IF_ERROR(CheckPointer(in, in_name));
   RETURN_IF_ERROR(CheckPointer(out, out_name));
   RETURN_IF_ERROR(CheckPositive(n, "n"));
-  return CheckProduct(m, n, "m x n");
+  return CheckProduct(std::max<size_t>(m, 1), n, "m x n");  // a row, even where there is none
 }
 
 }  // namespace
@@ -694,6 +694,7 @@ hob_status hob_rope(hob_rope_style style, const float* table, size_t m, size_t n
     return SetError(HOB_ERROR_SHAPE, "n_rot = %zu: expected an even number up to head_dim = %zu",
                     n_rot, head_dim);
   }
+  RETURN_IF_ERROR(CheckProduct(m, n_rot, "m x n_rot"));
   RETURN_IF_ERROR(CheckProduct(n_heads, head_dim, "n_heads x head_dim"));
   RETURN_IF_ERROR(CheckProduct(n_heads * head_dim, m, "x"));
   if (n_heads == 0 || n_rot == 0) return HOB_OK;  // nothing turns, however many rows there are

@@ -804,6 +804,8 @@ TEST_F(KernelCApiTest, RowOpErrors) {
   ExpectError(hob_argmax(none, 1, 64, index), HOB_ERROR_ARGUMENT, "x");
   ExpectError(hob_argmax(x.data(), 1, 64, nullptr), HOB_ERROR_ARGUMENT, "index");
   EXPECT_NE(hob_argmax(x.data(), 1, 0, index), HOB_OK);
+  ExpectError(hob_rms_norm(x.data(), x.data(), 1e-5f, 0, SIZE_MAX / 4, out.data()), HOB_ERROR_SHAPE,
+              "m x n");
   ExpectError(hob_rope_table(0, 0, SIZE_MAX - 1, 1e4, 1.0, x.data(), out.data()), HOB_ERROR_SHAPE,
               "count x n_rot");
   ExpectError(hob_rope_table(0, 1, 64, 10000.0, 1.0, nullptr, nullptr), HOB_ERROR_ARGUMENT,
