@@ -509,6 +509,7 @@ hob_status hob_embed(hob_format id, const void* packed, size_t n, size_t k, cons
   const Format* format = nullptr;
   RETURN_IF_ERROR(CheckWeight(id, n, k, &format));
   RETURN_IF_ERROR(CheckPointer(packed, "packed"));
+  RETURN_IF_ERROR(CheckAlignment(packed, "packed"));
   RETURN_IF_ERROR(CheckPointer(ids, "ids"));
   RETURN_IF_ERROR(CheckPointer(out, "out"));
   RETURN_IF_ERROR(CheckStride(&out_stride, m, k, "out_stride"));

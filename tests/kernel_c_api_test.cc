@@ -523,6 +523,8 @@ TEST_F(KernelCApiTest, PackAndEmbedErrors) {
   ExpectError(hob_embed(q8, packed.data(), n, k, nullptr, 2, out, k), HOB_ERROR_ARGUMENT, "ids");
   ExpectError(hob_embed(q8, packed.data(), n, k, ids, 2, nullptr, k), HOB_ERROR_ARGUMENT, "out");
   ExpectError(hob_embed(q8, nullptr, n, k, ids, 2, out, k), HOB_ERROR_ARGUMENT, "packed");
+  ExpectError(hob_embed(q8, packed.data() + 1, n, k, ids, 2, out, k), HOB_ERROR_ARGUMENT,
+              "packed is not 64-byte aligned");
 }
 
 // ---------------------------------------------------------------- attention

@@ -161,7 +161,7 @@ HOB_API hob_status hob_pack(hob_format format, const void* rows, size_t n, size_
 
 // Embedding lookup: out[i][k] = weight[ids[i]][k], decoded, from packed weights: the same values as
 // hob_dequantize_rows gives, except that a subnormal bf16 is zero once packed. Every id must be in
-// [0, n).
+// [0, n), and packed 64-byte aligned.
 HOB_API hob_status hob_embed(hob_format format, const void* packed, size_t n, size_t k,
                              const int32_t* ids, size_t m, float* out, size_t out_stride);
 
