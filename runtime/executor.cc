@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 #include "kernels/attention.h"
 #include "kernels/rows.h"
@@ -11,6 +12,12 @@
 
 namespace hob {
 namespace {
+
+// CPUs that this process may run on.
+size_t LogicalCpus() {
+  const unsigned count = std::thread::hardware_concurrency();
+  return count == 0 ? SIZE_MAX : count;  // 0: not known
+}
 
 // Chunks that each participant gets of a large op, so that a slow one does not hold up the others.
 constexpr size_t kChunksPerParticipant = 4;
@@ -35,7 +42,7 @@ Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_t
       cache_(cache),
       rope_table_(rope_table),
       options_(options),
-      region_(options.threads),
+      region_(options.threads, LogicalCpus()),
       arena_(graph.arena_bytes()),
       splits_(graph.ops().size()),
       phase_chunks_(graph.phases().size()) {

@@ -1,6 +1,7 @@
 // See region.h. Start with Participate: the life of one participant.
 #include "runtime/region.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace hob {
@@ -24,7 +25,7 @@ constexpr uint64_t Ticket(uint32_t phase, uint32_t chunk) { return uint64_t{phas
 
 }  // namespace
 
-Region::Region(const hob_threads* threads) {
+Region::Region(const hob_threads* threads, size_t at_once) : at_once_(at_once) {
   if (threads != nullptr) threads_ = *threads;
   if (threads_.parallel_for == nullptr || threads_.count == 0) threads_.count = 1;
 }
@@ -39,7 +40,7 @@ bool Region::Run(RegionWork& work) {
   // The claimed chunk goes back: any participant may be the first to come.
   ticket_.store(Ticket(first.phase, 0), std::memory_order_relaxed);
   threads_.parallel_for(
-      threads_.context, threads_.count,
+      threads_.context, std::min(threads_.count, at_once_),
       [](void* region, size_t i) { static_cast<Region*>(region)->Participate(i); }, this);
   return !cancelled_;
 }

@@ -38,8 +38,9 @@ class RegionWork {
 
 class Region {
  public:
-  // A copy of the caller's threads; nullptr = the calling thread alone.
-  explicit Region(const hob_threads* threads);
+  // A copy of the caller's threads; nullptr = the calling thread alone. At most `at_once` of them
+  // run at a time: more than there are CPUs would wait for one that the system has put aside.
+  explicit Region(const hob_threads* threads, size_t at_once = SIZE_MAX);
 
   size_t participants() const { return threads_.count; }
 
@@ -60,6 +61,7 @@ class Region {
   void WaitUntilPast(uint32_t phase);
 
   hob_threads threads_{};
+  size_t at_once_;
   RegionWork* work_ = nullptr;
   uint32_t phases_ = 0;     // how many; also the "phase" that means the end
   bool cancelled_ = false;  // written by the participant that opens phases
