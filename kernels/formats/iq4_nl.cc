@@ -59,7 +59,6 @@ struct IQ4_NL : PlaneCodes<4>, OneScale<IQ4_NL>, UnevenLevels {
 // After foreach_target.h, which sets the target:
 #include "kernels/matmul-inl.h"
 
-HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
@@ -68,7 +67,6 @@ struct IQ4_NLSimd : WithOneScale<IQ4_NL>,
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob
-HWY_AFTER_NAMESPACE();
 
 namespace hob {
 

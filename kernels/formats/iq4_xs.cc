@@ -60,7 +60,6 @@ struct IQ4_XS : PlaneCodes<4>, SignedScales<IQ4_XS>, UnevenLevels {
 // After foreach_target.h, which sets the target:
 #include "kernels/matmul-inl.h"
 
-HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
@@ -69,7 +68,6 @@ struct IQ4_XSSimd : WithSignedScales<IQ4_XS>,
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob
-HWY_AFTER_NAMESPACE();
 
 namespace hob {
 

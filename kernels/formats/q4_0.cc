@@ -49,7 +49,6 @@ struct Q4_0 : PlaneCodes<4>, OneScale<Q4_0> {
 // After foreach_target.h, which sets the target:
 #include "kernels/matmul-inl.h"
 
-HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
@@ -57,7 +56,6 @@ struct Q4_0Simd : WithOneScale<Q4_0>, NibblesApart<Q4_0, offsetof(Q4_0::Block, c
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob
-HWY_AFTER_NAMESPACE();
 
 namespace hob {
 

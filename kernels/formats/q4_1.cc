@@ -47,7 +47,6 @@ struct Q4_1 : PlaneCodes<4>, OneScaleAndOffset {
 // After foreach_target.h, which sets the target:
 #include "kernels/matmul-inl.h"
 
-HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
@@ -56,7 +55,6 @@ struct Q4_1Simd : WithOneScaleAndOffset<Q4_1>,
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob
-HWY_AFTER_NAMESPACE();
 
 namespace hob {
 

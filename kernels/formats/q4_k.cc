@@ -46,7 +46,6 @@ struct Q4_K : PlaneCodes<4>, SixBitScales {
 // After foreach_target.h, which sets the target:
 #include "kernels/matmul-inl.h"
 
-HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
@@ -54,7 +53,6 @@ struct Q4_KSimd : WithSixBitScales<Q4_K>, NibblesApart<Q4_K, offsetof(Q4_K::Bloc
 
 }  // namespace HWY_NAMESPACE
 }  // namespace hob
-HWY_AFTER_NAMESPACE();
 
 namespace hob {
 
