@@ -329,6 +329,15 @@ DividedAttention Divide(const AttentionTask& task, const hob_threads* threads) {
   return d;
 }
 
+// What ops take that go element by element.
+hob_status CheckElements(const float* a, const char* a_name, const float* b, const char* b_name,
+                         const float* out) {
+  RETURN_IF_ERROR(CheckTarget());
+  RETURN_IF_ERROR(CheckPointer(a, a_name));
+  RETURN_IF_ERROR(CheckPointer(b, b_name));
+  return CheckPointer(out, "out");
+}
+
 hob_status CheckRows(const void* in, const char* in_name, const void* out, const char* out_name,
                      size_t m, size_t n) {
   RETURN_IF_ERROR(CheckTarget());
@@ -712,28 +721,19 @@ hob_status hob_softmax(const float* x, size_t m, size_t n, float* out) {
 }
 
 hob_status hob_silu_mul(const float* gate, const float* up, size_t count, float* out) {
-  RETURN_IF_ERROR(CheckTarget());
-  RETURN_IF_ERROR(CheckPointer(gate, "gate"));
-  RETURN_IF_ERROR(CheckPointer(up, "up"));
-  RETURN_IF_ERROR(CheckPointer(out, "out"));
+  RETURN_IF_ERROR(CheckElements(gate, "gate", up, "up", out));
   Rows().silu_mul(gate, up, count, out);
   return HOB_OK;
 }
 
 hob_status hob_gelu_mul(const float* gate, const float* up, size_t count, float* out) {
-  RETURN_IF_ERROR(CheckTarget());
-  RETURN_IF_ERROR(CheckPointer(gate, "gate"));
-  RETURN_IF_ERROR(CheckPointer(up, "up"));
-  RETURN_IF_ERROR(CheckPointer(out, "out"));
+  RETURN_IF_ERROR(CheckElements(gate, "gate", up, "up", out));
   Rows().gelu_mul(gate, up, count, out);
   return HOB_OK;
 }
 
 hob_status hob_add(const float* a, const float* b, size_t count, float* out) {
-  RETURN_IF_ERROR(CheckTarget());
-  RETURN_IF_ERROR(CheckPointer(a, "a"));
-  RETURN_IF_ERROR(CheckPointer(b, "b"));
-  RETURN_IF_ERROR(CheckPointer(out, "out"));
+  RETURN_IF_ERROR(CheckElements(a, "a", b, "b", out));
   Rows().add(a, b, count, out);
   return HOB_OK;
 }
