@@ -29,6 +29,7 @@
 #include "kernels/rows.h"
 #include "kernels/targets.h"
 #include "measure/ceilings.h"
+#include "measure/machine.h"
 #include "measure/team.h"
 
 namespace hob::measure {
@@ -122,7 +123,11 @@ void Measure(benchmark::State& state, const Work& work, const Team& team, F turn
   // Reading the clock takes as long as the smallest turns, so several of them are timed at once.
   constexpr double kTimedSeconds = 20e-6;
   size_t batch = 0;
-  for (double start = team.Now(); team.Now() - start < kTimedSeconds; ++batch) turn();
+  const double warm_up = team.Now();
+  do {
+    turn();
+    ++batch;  // at least one, even if the system takes the processor away between two looks
+  } while (team.Now() - warm_up < kTimedSeconds);
   for (auto _ : state) {
     const double start = team.Now();
     for (size_t i = 0; i < batch; ++i) {
@@ -203,8 +208,8 @@ struct Weights {
   size_t n = 0, k = 0;
   std::vector<uint8_t> rows;
   size_t packed_bytes = 0, copies = 0;
-  size_t stride = 0;  // bytes from copy to copy
-  Aligned<uint8_t> packed{0};
+  size_t stride = 0;     // bytes from copy to copy
+  LargePages packed{1};  // as the runtime's
 
   static Weights& Of(const Format& format, size_t n, size_t k) {
     static Weights kept;
@@ -216,7 +221,7 @@ struct Weights {
   void CopyBeyondCaches() {
     const size_t wanted = (BeyondCaches() + stride - 1) / stride;
     if (copies >= wanted) return;
-    Aligned<uint8_t> many(wanted * stride);
+    LargePages many(wanted * stride);
     for (size_t i = 0; i < wanted; ++i) {
       std::memcpy(many.get() + i * stride, packed.get(), packed_bytes);
     }
@@ -418,7 +423,7 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
   const Floats q = RandomValues(s.m * width, 3);
   const Floats k = RandomValues(s.tokens() * kv_width, 4);
   const Floats v = RandomValues(s.tokens() * kv_width, 5);
-  const size_t bytes = CacheBytes(type, s.n_kv_heads, s.head_dim, s.tokens());
+  const size_t bytes = hob::CacheBytes(type, s.n_kv_heads, s.head_dim, s.tokens());
   // A workspace for each thread, on cache lines of its own.
   const size_t workspace_bytes = (AttentionWorkspace(s.head_dim) + 63) / 64 * 64;
   const Aligned<uint8_t> keys(bytes), values(bytes), workspace(threads * workspace_bytes);

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -17,10 +16,6 @@
 
 #include "measure/machine.h"
 #include "measure/team.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "measure/ceilings.cc"
@@ -290,34 +285,13 @@ double (*LoopOf(Target target, double Arithmetic::*kind))(size_t turns) {
   return (target & kWithDot) != 0 ? peaks.int8_extra_dot : peaks.int8_dot;
 }
 
-// Memory in pages as large as can be had, and written to by nobody yet.
-class Pages {
- public:
-  explicit Pages(size_t bytes) {
-    constexpr size_t kHuge = size_t{2} << 20;
-    bytes = (bytes + kHuge - 1) / kHuge * kHuge;
-    data_.reset(static_cast<uint8_t*>(std::aligned_alloc(kHuge, bytes)));
-#if defined(MADV_HUGEPAGE)
-    // Advice: where it is not taken, the pages are small.
-    madvise(data_.get(), bytes, MADV_HUGEPAGE);
-#endif
-  }
-  uint8_t* get() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(uint8_t* p) const { std::free(p); }
-  };
-  std::unique_ptr<uint8_t, Free> data_;
-};
-
 // How a team reads fastest from one level: each thread `bytes` of its own, again and again.
 class Reader {
  public:
   Reader(size_t bytes, Team& team) : team_(team), data_(team.threads()) {
     // By the thread that will read it, for the sake of machines where memory is near to some CPUs.
     team_.Run([&](size_t thread) {
-      data_[thread] = std::make_unique<Pages>(bytes);
+      data_[thread] = std::make_unique<LargePages>(bytes);
       std::fill_n(data_[thread]->get(), bytes, uint8_t{1});
     });
     // A short look at each way; a longer one at the best when somebody asks for that.
@@ -362,7 +336,7 @@ class Reader {
   }
 
   Team& team_;
-  std::vector<std::unique_ptr<Pages>> data_;
+  std::vector<std::unique_ptr<LargePages>> data_;
   uint32_t (*read_)(const uint8_t*, size_t,
                     const ReadPattern&) = Peaks(SupportedTargets().front()).read;
   Way best_ = {};

@@ -1,12 +1,14 @@
 // Linux tells through files in /proc and /sys; elsewhere POSIX has a part of it.
 #include "measure/machine.h"
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
 #include <charconv>
 #include <fstream>
+#include <new>
 #include <string_view>
 
 namespace hob::measure {
@@ -104,6 +106,17 @@ bool ResetPeakMemory() {
   std::ofstream file("/proc/self/clear_refs");
   file << "5" << std::flush;
   return file.good();
+}
+
+LargePages::LargePages(size_t bytes) {
+  constexpr size_t kLarge = size_t{2} << 20;
+  bytes = (bytes + kLarge - 1) / kLarge * kLarge;
+  data_.reset(static_cast<uint8_t*>(std::aligned_alloc(kLarge, bytes)));
+  if (data_ == nullptr) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+  // Advice: where it is not taken, the pages are small.
+  madvise(data_.get(), bytes, MADV_HUGEPAGE);
+#endif
 }
 
 }  // namespace hob::measure

@@ -4,6 +4,9 @@
 #define HOB_MEASURE_MACHINE_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <string>
 
 namespace hob::measure {
@@ -20,6 +23,19 @@ size_t PeakMemoryBytes();
 
 // Begins to look for the peak anew. False if the system does not offer it.
 bool ResetPeakMemory();
+
+// Memory in pages as large as can be had, and written to by nobody yet. It begins on a page.
+class LargePages {
+ public:
+  explicit LargePages(size_t bytes);
+  uint8_t* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(uint8_t* p) const { std::free(p); }
+  };
+  std::unique_ptr<uint8_t, Free> data_;
+};
 
 }  // namespace hob::measure
 
