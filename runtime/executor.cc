@@ -26,9 +26,9 @@ constexpr size_t kMinMultiplyAdds = size_t{1} << 15;
 constexpr size_t kMinElements = size_t{1} << 12;
 // The matmul kernels work on pairs of panels.
 constexpr size_t kPanelStep = 2;
-// Panels of a gate and of what it multiplies that follow each other: with 512 rows they have 256 KB
-// of outputs, which L2 holds.
-constexpr size_t kGatedStep = 8;
+// Outputs of a gate and of what it multiplies that follow each other: 256 KB, which L2 holds. With
+// one row that is all of them, and either matrix is read in one go.
+constexpr size_t kGatedOutputs = size_t{1} << 16;
 // Appends split where neither a page of keys nor a pair of values is shared.
 constexpr size_t kAppendStep = 16;
 
@@ -271,8 +271,9 @@ void Executor::RunGated(const Op& op, size_t begin, size_t end) {
   const MatmulTask gate = Task(op, *op.gate, op.inputs[1]);
   MatmulTask up = Task(op, *op.matrix, op.inputs[0]);
   up.gate = up.out;
-  for (size_t panel = begin; panel < end; panel += kGatedStep) {
-    const size_t last = std::min(panel + kGatedStep, end);
+  const size_t step = RoundUp(CeilDiv(kGatedOutputs, gate.m * kPanel), kPanelStep);
+  for (size_t panel = begin; panel < end; panel += step) {
+    const size_t last = std::min(panel + step, end);
     MatmulPanels(*op.gate->format, gate, panel, last);
     MatmulPanels(*op.matrix->format, up, panel, last);
     for (TensorId id : op.prepared) {
