@@ -197,65 +197,108 @@ HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const Pane
   }
 }
 
-// Steps of k that one row streams through at once.
-inline constexpr size_t kStreamSteps = 512;
+// Up to this many rows, one or 8 + 4 + 2 + 1 of them at a time, the accumulators stay in registers
+// over all of k. Without a dot or with few registers this is for one row alone.
+template <class F>
+inline constexpr size_t kFewRows = kDots<F>&& kManyRegisters ? 15 : 1;
 
-// What the only row brings to so many steps besides its codes: [step][sub-block].
+// What rows bring to some steps besides their codes; enough for 256 steps of 8 rows.
+inline constexpr size_t kStreamTerms = 2048;
+
 struct StreamTerms {
-  int32_t start[kStreamSteps * 2];
-  float min[kStreamSteps * 2];
+  float scale[kStreamTerms];
+  int32_t start[2 * kStreamTerms];
+  float min[2 * kStreamTerms];
 };
 
-// The activations of the only row from step `first` on, `steps` of them.
+// The activations of rows [row, row + rows) of m from step `first` on, `steps` of them. The terms,
+// [step][sub-block][rows], go to *terms from `at` on.
 template <class F>
-HWY_INLINE StepActs StreamActs(const Q8Acts& acts, size_t first, size_t steps, StreamTerms* terms) {
+HWY_INLINE StepActs StreamActs(const Q8Acts& acts, size_t m, size_t row, size_t rows, size_t first,
+                               size_t steps, size_t at, StreamTerms* terms) {
   constexpr size_t kSubs = kSubsPerStep<F>;
+  float* scales = terms->scale + at;
+  int32_t* start = terms->start + kSubs * at;
+  float* min = terms->min + kSubs * at;
   for (size_t i = 0; i < steps; ++i) {
-    const int32_t* halves = acts.sums + 2 * (first + i);
-    for (size_t s = 0; s < kSubs; ++s) {
-      const int32_t sum = kSubs == 1 ? halves[0] + halves[1] : halves[s];
-      terms->start[i * kSubs + s] = -kZeroPoint<F> * sum;
-      if constexpr (F::kHasMin) {
-        terms->min[i * kSubs + s] = acts.scales[first + i] * static_cast<float>(sum);
+    for (size_t r = 0; r < rows; ++r) {
+      const float scale = acts.scales[(first + i) * m + row + r];
+      const int32_t* halves = acts.sums + 2 * (first + i) * m + row + r;
+      scales[i * rows + r] = scale;
+      for (size_t s = 0; s < kSubs; ++s) {
+        const int32_t sum = kSubs == 1 ? halves[0] + halves[m] : halves[s * m];
+        start[(i * kSubs + s) * rows + r] = -kZeroPoint<F> * sum;
+        if constexpr (F::kHasMin) min[(i * kSubs + s) * rows + r] = scale * static_cast<float>(sum);
       }
     }
   }
-  return {acts.codes + first * kBlock, acts.scales + first, terms->start, terms->min, 1, nullptr};
+  return {acts.codes + (first * m + row) * kBlock, scales, start, min, rows, nullptr};
 }
 
-// The only row against all panels.
+// `rows` (1, 2, 4 or 8) of m rows against a part of a panel; c (rows, 32).
 template <class F>
-HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t panel_begin,
-                         size_t panel_end) {
-  const size_t slice = OutputsPerVector(), panel_bytes = BlockFormat<F>::PanelBytes(task.k);
-  const size_t steps = task.k / kBlock;
-  StreamTerms terms;
-  HWY_ALIGN float c[kPair];
-  // What starts the steps is the same for every panel, and made once if it fits.
-  StepActs x = StreamActs<F>(acts, 0, std::min(steps, kStreamSteps), &terms);
-  for (size_t panel = panel_begin; panel < panel_end; panel += 2) {
-    const PanelPair panels = PairAt(task, panel_bytes, panel, panel_end);
-    // Two streams leave out each other's panel.
-    const size_t next = panels.first == panels.second || slice < kPanel ? 0 : panel_bytes;
-    std::memset(c, 0, sizeof(c));
-    for (size_t step = 0; step < steps; step += kStreamSteps) {
-      const size_t count = std::min(kStreamSteps, steps - step);
-      if (steps > kStreamSteps) x = StreamActs<F>(acts, step, count, &terms);
-      const size_t offset = step * kBlock / F::kValues * kPanelBlockBytes<F>;
-      for (size_t i = 0; i < kPair; i += 2 * slice) {
-        const size_t j = i + slice;
-        StreamRow<F>({panels.Of(i) + offset, i % kPanel, panels.Of(j) + offset, j % kPanel, 0}, x,
-                     count * kBlock / F::kValues, next, c + i, slice);
-      }
+HWY_INLINE void StreamPanel(const uint8_t* block, const StepActs& x, size_t rows, size_t m,
+                            size_t blocks, float* c) {
+  const size_t slice = OutputsPerVector();
+  if constexpr (kFewRows < F >> 1) {
+    for (size_t i = 0; i < kPanel && rows > 1; i += slice) {
+      if (rows == 8) StreamRows<F, 8>(block, i, x, m * kBlock, blocks, c + i, kPair);
+      if (rows == 4) StreamRows<F, 4>(block, i, x, m * kBlock, blocks, c + i, kPair);
+      if (rows == 2) StreamRows<F, 2>(block, i, x, m * kBlock, blocks, c + i, kPair);
     }
-    StorePair(task, panel, panel_end, 0, 1, c);
+    if (rows > 1) return;
+  }
+  if (HWY_MAX_LANES_D(DF32) == kPanel && slice == kPanel) {
+    StreamRow<F, 1>(block, 0, x, m * kBlock, blocks, c);
+  } else if constexpr (HWY_MAX_LANES_D(DF32) < kPanel || HWY_HAVE_SCALABLE) {
+    for (size_t i = 0; i < kPanel; i += 2 * slice) {
+      StreamRow<F, 2>(block, i, x, m * kBlock, blocks, c + i);
+    }
+  }
+}
+
+// Few rows against all panels, which are read one behind the other, as memory likes it best.
+template <class F>
+HWY_INLINE void BlockRows(const MatmulTask& task, const Q8Acts& acts, size_t panel_begin,
+                          size_t panel_end) {
+  struct Group {
+    size_t row, rows;
+    StepActs x;
+  };
+  const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k);
+  const size_t m = task.m, steps = task.k / kBlock;
+  constexpr size_t kBlockSteps = F::kValues / kBlock;
+  const size_t most = kStreamTerms / m / kBlockSteps * kBlockSteps;
+  Group groups[4];
+  size_t n_groups = 0;
+  for (size_t row = 0, rows = 8; row < m; rows /= 2) {
+    if (m - row >= rows) groups[n_groups++] = {row, rows, {}}, row += rows;
+  }
+  StreamTerms terms;
+  HWY_ALIGN float c[kFewRows<F> * kPair];
+  for (size_t panel = panel_begin; panel < panel_end; ++panel) {
+    const uint8_t* block = task.packed + panel * panel_bytes;
+    std::memset(c, 0, sizeof(c));
+    for (size_t step = 0; step < steps; step += most) {
+      const size_t count = std::min(most, steps - step);
+      for (size_t g = 0; g < n_groups; ++g) {
+        auto& [row, rows, x] = groups[g];
+        // What the rows bring is the same for every panel, and made once if it fits.
+        if (panel == panel_begin || steps > most) {
+          x = StreamActs<F>(acts, m, row, rows, step, count, row * count, &terms);
+        }
+        StreamPanel<F>(block, x, rows, m, count / kBlockSteps, c + row * kPair);
+      }
+      block += count / kBlockSteps * kPanelBlockBytes<F>;
+    }
+    StorePair(task, panel, panel + 1, 0, m, c);
   }
 }
 
 template <class F>
 void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   const Q8Acts acts = Q8ActsIn(const_cast<void*>(task.act), task.m, task.k);
-  if (task.m == 1) return BlockRow<F>(task, acts, panel_begin, panel_end);
+  if (task.m <= kFewRows<F>) return BlockRows<F>(task, acts, panel_begin, panel_end);
   const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k);
   HWY_ALIGN float c[kRowTile * kPair];
   for (size_t panel = panel_begin; panel < panel_end; panel += 2) {
@@ -312,28 +355,39 @@ struct ValuesBF16 {
   }
 };
 
-// Steps of k that a tile goes through at once, and its rows: 8 KB of weights, 16 KB of activations
-// and 8 KB of outputs stay in L1.
-inline constexpr size_t kValueSteps = 64, kValueRows = 64;
-
-// Pairs of panels that take turns at the same rows and steps. With one, every activation would be
-// loaded for 32 outputs at a time: 4 bytes a cycle, which is as much as a core gets from L3, where
-// the activations of 512 long rows are.
-inline constexpr size_t kValuePairs = 4;
-
-struct ValueBuffers {
-  alignas(64) float c[kValuePairs][kValueRows * kPair];
-  alignas(64) float weights[kValueSteps * kPair];
-  alignas(64) float acts[kValueRows * kValueSteps];
+// What a tile takes at once: steps of k, rows, and pairs of panels that take turns at the same rows
+// and steps. With one pair every activation would be loaded for 32 outputs at a time: 4 bytes a
+// cycle, which is as much as a core gets from L3, where the activations of 512 long rows are.
+struct ValueTiling {
+  size_t steps, rows, pairs;
 };
 
-// acts (rows, kValueSteps): `groups` groups of x, one behind the other, so that rows a power of two
-// apart do not fall into one set of the cache. Where the tile takes halves of pairs, the high half
-// comes first.
+// Weights as they lie in the panel: as many steps as rows in L1 allow, since the outputs are loaded
+// and stored once for all of them. Weights that are expanded first: enough rows to pay for that.
+inline constexpr ValueTiling kDirectTiling = {512, 8, 8}, kExpandedTiling = {128, 32, 8};
+
+struct ValueBuffers {
+  alignas(64) float c[kExpandedTiling.pairs][kExpandedTiling.rows * kPair];
+  alignas(64) float weights[kExpandedTiling.steps * kPair];
+  alignas(64) float acts[kExpandedTiling.rows * kExpandedTiling.steps];
+
+  // (rows, 32) of a pair.
+  float* Outputs(size_t pair, const ValueTiling& tiling) {
+    return c[0] + pair * tiling.rows * kPair;
+  }
+};
+static_assert(kDirectTiling.rows * kDirectTiling.pairs <=
+              kExpandedTiling.rows * kExpandedTiling.pairs);
+static_assert(kDirectTiling.rows * kDirectTiling.steps <=
+              kExpandedTiling.rows * kExpandedTiling.steps);
+
+// acts (rows, acts_stride): `groups` groups of x, one behind the other, so that rows far apart do
+// not fall into one set of the cache. Where the tile takes halves of pairs, the high half comes
+// first.
 template <class V>
 HWY_INLINE void CollectActs(const typename V::E::X* x, size_t stride, size_t rows, size_t groups,
-                            float* acts) {
-  for (size_t r = 0; r < rows; ++r, x += stride, acts += kValueSteps) {
+                            float* acts, size_t acts_stride) {
+  for (size_t r = 0; r < rows; ++r, x += stride, acts += acts_stride) {
     if constexpr (V::kSteps == 1) {
       std::memcpy(acts, x, groups * sizeof(*x));
     } else {
@@ -345,26 +399,16 @@ HWY_INLINE void CollectActs(const typename V::E::X* x, size_t stride, size_t row
   }
 }
 
-// A pair of panels and what comes next of it.
+// Groups [first, first + groups) of k of a pair of panels.
 struct ValuePair {
   PanelPair panels;
-  size_t first, groups;  // of k
-  size_t next;           // bytes from there to what this pair's turn will be at then
+  size_t first, groups;
 };
 
-// Asks for what comes next, which nobody has read yet.
-template <class W>
-HWY_INLINE void PrefetchWeights(const ValuePair& p) {
-  const size_t begin = p.first * kPanel * sizeof(W) + p.next;
-  for (size_t at = begin; at < begin + p.groups * kPanel * sizeof(W); at += 64) {
-    hwy::Prefetch(p.panels.first + at);
-    hwy::Prefetch(p.panels.second + at);
-  }
-}
-
-// c (rows, 32) += b.acts (rows, groups) against the groups of a pair of panels.
+// c (rows, 32) += b.acts (rows, acts_stride) against the groups of a pair of panels.
 template <class V>
-HWY_INLINE void ValueTile(const ValuePair& p, size_t rows, ValueBuffers& b, float* c) {
+HWY_INLINE void ValueTile(const ValuePair& p, bool expand, size_t rows, size_t acts_stride,
+                          ValueBuffers& b, float* c) {
   using T = typename V::Tile;
   using W = typename V::E::W;
   const size_t slice = OutputsPerVector();
@@ -372,7 +416,7 @@ HWY_INLINE void ValueTile(const ValuePair& p, size_t rows, ValueBuffers& b, floa
     return reinterpret_cast<const W*>(p.panels.Of(i)) + p.first * kPanel + i % kPanel;
   };
   if constexpr (V::kExpands) {
-    if (rows > V::kFewRows) {
+    if (expand) {
       for (size_t i = 0; i < kPair; i += slice) {
         const W* w = at(i);
         for (size_t g = 0; g < p.groups; ++g) {
@@ -380,7 +424,7 @@ HWY_INLINE void ValueTile(const ValuePair& p, size_t rows, ValueBuffers& b, floa
         }
       }
       for (size_t i = 0; i < kPair; i += 2 * slice) {
-        TileRows<T>(b.weights + i, b.weights + i + slice, kPair, b.acts, kValueSteps,
+        TileRows<T>(b.weights + i, b.weights + i + slice, kPair, b.acts, acts_stride,
                     p.groups * V::kSteps, rows, c + i, kPair, slice);
       }
       return;
@@ -389,7 +433,7 @@ HWY_INLINE void ValueTile(const ValuePair& p, size_t rows, ValueBuffers& b, floa
   if constexpr (!V::kExpands || V::kFewRows > 0) {
     const auto* acts = reinterpret_cast<const typename V::E::X*>(b.acts);
     for (size_t i = 0; i < kPair; i += 2 * slice) {
-      TileRows<typename V::E>(at(i), at(i + slice), kPanel, acts, kValueSteps, p.groups, rows,
+      TileRows<typename V::E>(at(i), at(i + slice), kPanel, acts, acts_stride, p.groups, rows,
                               c + i, kPair, slice);
     }
   }
@@ -410,7 +454,7 @@ HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t pane
       const size_t p = std::min(panel + i * slice / kPanel, panel_end - 1);
       w[i] = reinterpret_cast<const W*>(task.packed + p * panel_bytes) + i * slice % kPanel;
     }
-    StreamValues<E>(w, x, ValueFormat<F>::Groups(task.k), (panels - 1) * panel_bytes, c);
+    StreamValues<E>(w, x, ValueFormat<F>::Groups(task.k), c);
     for (size_t i = 0; i < panels && panel + i < panel_end; i += 2) {
       StorePair(task, panel + i, panel_end, 0, 1, c + i * kPanel);
     }
@@ -426,28 +470,26 @@ void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   const size_t groups = ValueFormat<F>::Groups(task.k);
   const size_t panel_bytes = ValueFormat<F>::PanelBytes(task.k);
   const size_t x_stride = F::kAct == ActKind::kF32 ? task.act_stride : groups;
-  constexpr size_t kGroups = kValueSteps / V::kSteps;
+  const bool expand = V::kExpands && task.m > V::kFewRows;
+  const ValueTiling tiling = expand ? kExpandedTiling : kDirectTiling;
+  const size_t at_once = tiling.steps / V::kSteps;
   ValueBuffers b;
-  for (size_t panel = panel_begin; panel < panel_end; panel += 2 * kValuePairs) {
-    const size_t pairs = std::min(kValuePairs, (panel_end - panel + 1) / 2);
-    for (size_t row = 0; row < task.m; row += kValueRows) {
-      const size_t rows = std::min(kValueRows, task.m - row);
+  for (size_t panel = panel_begin; panel < panel_end; panel += 2 * tiling.pairs) {
+    const size_t pairs = std::min(tiling.pairs, (panel_end - panel + 1) / 2);
+    for (size_t row = 0; row < task.m; row += tiling.rows) {
+      const size_t rows = std::min(tiling.rows, task.m - row);
       const X* x = static_cast<const X*>(ActivationRow(F::kAct, task, row));
-      for (size_t i = 0; i < pairs; ++i) std::memset(b.c[i], 0, rows * kPair * sizeof(float));
-      for (size_t g = 0; g < groups; g += kGroups) {
-        const size_t count = std::min(kGroups, groups - g);
-        const size_t next = g + count < groups
-                                ? count * kPanel * sizeof(W)
-                                : 2 * kValuePairs * panel_bytes - g * kPanel * sizeof(W);
-        CollectActs<V>(x + g, x_stride, rows, count, b.acts);
+      std::memset(b.c, 0, pairs * tiling.rows * kPair * sizeof(float));
+      for (size_t g = 0; g < groups; g += at_once) {
+        const size_t count = std::min(at_once, groups - g);
+        CollectActs<V>(x + g, x_stride, rows, count, b.acts, tiling.steps);
         for (size_t i = 0; i < pairs; ++i) {
-          const ValuePair p = {PairAt(task, panel_bytes, panel + 2 * i, panel_end), g, count, next};
-          if (row == 0) PrefetchWeights<W>(p);
-          ValueTile<V>(p, rows, b, b.c[i]);
+          const ValuePair p = {PairAt(task, panel_bytes, panel + 2 * i, panel_end), g, count};
+          ValueTile<V>(p, expand, rows, tiling.steps, b, b.Outputs(i, tiling));
         }
       }
       for (size_t i = 0; i < pairs; ++i) {
-        StorePair(task, panel + 2 * i, panel_end, row, rows, b.c[i]);
+        StorePair(task, panel + 2 * i, panel_end, row, rows, b.Outputs(i, tiling));
       }
     }
   }

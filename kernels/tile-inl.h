@@ -163,33 +163,20 @@ HWY_INLINE void TileRows(const typename E::W* w0, const typename E::W* w1, size_
   }
 }
 
-// How far ahead of a row's streams their lines are asked for: beyond what the hardware looks ahead,
-// and across the pages at which it stops.
-inline constexpr size_t kStreamAhead = 2048;
-
-// One row against 8 slices: 8 chains cover the latency of the step. w: where each slice begins, in
-// panels that lie one behind the other; next: bytes from the end of a panel to where the caller
-// will go on, behind the others; c: slices step lanes apart.
+// One row against 8 slices: 8 chains cover the latency of the step. w: where each slice begins; c:
+// slices one behind the other. The processor sees by itself that panels are read front to back, and
+// asking for their lines ahead of it only slows it down (docs/design.md).
 template <class E>
 HWY_NOINLINE void StreamValues(const typename E::W* const* w, const typename E::X* HWY_RESTRICT x,
-                               size_t groups, size_t next, float* HWY_RESTRICT c) {
+                               size_t groups, float* HWY_RESTRICT c) {
   const DF32 df;
   [[maybe_unused]] const typename E::Scope scope;
   const size_t step = hn::Lanes(df);
-  constexpr size_t kLine = 64 / (kPanel * sizeof(typename E::W));  // groups in a cache line
-  constexpr size_t kAhead = kStreamAhead / 64 * kLine;
   const auto *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   const auto *w4 = w[4], *w5 = w[5], *w6 = w[6], *w7 = w[7];
   VF32 a0 = hn::Zero(df), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
   for (size_t g = 0; g < groups; ++g) {
     const size_t at = g * kPanel;
-    if (g % kLine == 0) {
-      const size_t ahead =
-          (g + kAhead) * kPanel * sizeof(typename E::W) + (g + kAhead < groups ? 0 : next);
-      for (size_t i = 0; i < 8; i += kPanel / step) {
-        hwy::Prefetch(reinterpret_cast<const uint8_t*>(w[i]) + ahead);
-      }
-    }
     const auto s = E::Spread(x[g]);
     a0 = E::Step(a0, E::Load(w0 + at), s), a1 = E::Step(a1, E::Load(w1 + at), s);
     a2 = E::Step(a2, E::Load(w2 + at), s), a3 = E::Step(a3, E::Load(w3 + at), s);
@@ -256,32 +243,57 @@ HWY_INLINE VF32 MinOf(const uint8_t* block, size_t sub, size_t lane) {
   }
 }
 
-// sums + the products of quads [kQuad, kEnd) of one slice in 16 bits, for targets without a dot.
+// ---------------------------------------------------------------- one row
+//
+// Where the weights are read once, from memory or a cache, and the accumulators stay in registers.
+
+// One step of one slice and of the only row.
+struct StepSlice {
+  const uint8_t* block;
+  size_t step, lane;
+  const int8_t* q;  // its 32 codes
+};
+
+template <class F, size_t kQuad>
+HWY_INLINE VCode LevelQuad(const StepSlice& w) {
+  return LevelQuad<F, kQuad>(w.block, w.step, w.lane);
+}
+
+// sums + the products of quads [kQuad, kEnd) in 16 bits, for targets without a dot.
 template <class F, size_t kQuad, size_t kEnd>
-HWY_INLINE VI16 SumQuads(VI16 sums, const uint8_t* block, size_t step, size_t lane,
-                         const int8_t* q) {
+HWY_INLINE VI16 SumQuads(VI16 sums, const StepSlice& w) {
   if constexpr (kQuad == kEnd) {
     return sums;
   } else {
-    const VI16 more = Products(LevelQuad<F, kQuad>(block, step, lane), SpreadQuad(q + 4 * kQuad));
-    return SumQuads<F, kQuad + 1, kEnd>(hn::Add(sums, more), block, step, lane, q);
+    const VI16 more = Products(LevelQuad<F, kQuad>(w), SpreadQuad(w.q + 4 * kQuad));
+    return SumQuads<F, kQuad + 1, kEnd>(hn::Add(sums, more), w);
   }
 }
 
-// acc + the products of quads [kQuad, kEnd) of one slice, straight from the panel.
+// acc + the products of quads [kQuad, kEnd), likewise.
 template <class F, size_t kQuad, size_t kEnd>
-HWY_INLINE VI32 DotQuads(VI32 acc, const uint8_t* block, size_t step, size_t lane,
-                         const int8_t* q) {
+HWY_INLINE VI32 DotQuadsWithoutDot(VI32 acc, const StepSlice& w) {
   if constexpr (kQuad == kEnd) {
     return acc;
-  } else if constexpr (!kDots<F> && kQuadsIn16Bits<F> > 0) {
+  } else if constexpr (kQuadsIn16Bits<F> > 0) {
     constexpr size_t kNext = kQuad + kQuadsIn16Bits<F> < kEnd ? kQuad + kQuadsIn16Bits<F> : kEnd;
-    const VI16 first = Products(LevelQuad<F, kQuad>(block, step, lane), SpreadQuad(q + 4 * kQuad));
-    acc = AddPairs(acc, SumQuads<F, kQuad + 1, kNext>(first, block, step, lane, q));
-    return DotQuads<F, kNext, kEnd>(acc, block, step, lane, q);
+    const VI16 first = Products(LevelQuad<F, kQuad>(w), SpreadQuad(w.q + 4 * kQuad));
+    acc = AddPairs(acc, SumQuads<F, kQuad + 1, kNext>(first, w));
+    return DotQuadsWithoutDot<F, kNext, kEnd>(acc, w);
   } else {
-    acc = Dot4<F>(acc, LevelQuad<F, kQuad>(block, step, lane), SpreadQuad(q + 4 * kQuad));
-    return DotQuads<F, kQuad + 1, kEnd>(acc, block, step, lane, q);
+    acc = Dot4<F>(acc, LevelQuad<F, kQuad>(w), SpreadQuad(w.q + 4 * kQuad));
+    return DotQuadsWithoutDot<F, kQuad + 1, kEnd>(acc, w);
+  }
+}
+
+// i0 + i1 take the products of quads [kQuad, kEnd), in turns: one sum alone is a chain, and a core
+// looks only so far past it.
+template <class F, size_t kQuad, size_t kEnd>
+HWY_INLINE void DotQuads(const StepSlice& w, VI32& i0, VI32& i1) {
+  if constexpr (kQuad < kEnd) {
+    i0 = Dot4<F>(i0, LevelQuad<F, kQuad>(w), SpreadQuad(w.q + 4 * kQuad));
+    i1 = Dot4<F>(i1, LevelQuad<F, kQuad + 1>(w), SpreadQuad(w.q + 4 * kQuad + 4));
+    DotQuads<F, kQuad + 2, kEnd>(w, i0, i1);
   }
 }
 
@@ -295,73 +307,157 @@ constexpr bool HasNibbleDot() {
 }
 
 template <class F>
-HWY_INLINE VI32 NibbleDot(VI32 acc, const uint8_t* codes, const int8_t* q) {
+HWY_INLINE VI32 NibbleDot(VI32 acc, const StepSlice& w) {
   const VU8 low = hn::Set(DU8(), uint8_t{0x0F}), high = hn::Set(DU8(), uint8_t{0xF0});
-  const VU8 v0 = hn::LoadU(DU8(), codes), v1 = hn::LoadU(DU8(), codes + 64);
-  const VU8 v2 = hn::LoadU(DU8(), codes + 128), v3 = hn::LoadU(DU8(), codes + 192);
+  const uint8_t* codes = w.block + F::kHeaderBytes + w.step * 4 * 64 + 4 * w.lane;
   VI32 high_sum = hn::Zero(DI32());
-  const auto add = [&](VU8 v, size_t quad) HWY_ATTR {
-    acc = Dot4<F>(acc, ToCodes<F>(hn::And(v, low)), SpreadQuad(q + 4 * quad));
-    high_sum = Dot4<F>(high_sum, ToCodes<F>(hn::And(v, high)), SpreadQuad(q + 16 + 4 * quad));
+  const auto add = [&](size_t quad) HWY_ATTR {
+    VU8 bytes = hn::LoadU(DU8(), codes + 64 * quad);
+    Pin(bytes);  // or GCC loads them twice
+    const int8_t* q = w.q + 4 * quad;
+    acc = Dot4<F>(acc, ToCodes<F>(hn::And(bytes, low)), SpreadQuad(q));
+    high_sum = Dot4<F>(high_sum, ToCodes<F>(hn::And(bytes, high)), SpreadQuad(q + 16));
   };
-  add(v0, 0), add(v1, 1), add(v2, 2), add(v3, 3);
+  add(0), add(1), add(2), add(3);
   return hn::Add(acc, hn::ShiftRight<4>(high_sum));
 }
 
-// acc + the products of sub-block `s` of a step.
-template <class F>
-HWY_INLINE VI32 DotSub(VI32 acc, const uint8_t* block, size_t step, size_t lane, size_t s,
-                       const int8_t* q) {
-  constexpr size_t kQuads = F::kSub / 4;
-  if constexpr (HasNibbleDot<F>()) {
-    return NibbleDot<F>(acc, block + F::kHeaderBytes + step * 4 * 64 + 4 * lane, q);
-  } else if (s == 0) {
-    return DotQuads<F, 0, kQuads>(acc, block, step, lane, q);
+// acc + the products of sub-block kSub.
+template <class F, size_t kSub>
+HWY_INLINE VI32 DotSub(VI32 acc, const StepSlice& w) {
+  constexpr size_t kQuads = F::kSub / 4, kFirst = kSub * kQuads;
+  if constexpr (!kDots<F>) {
+    return DotQuadsWithoutDot<F, kFirst, kFirst + kQuads>(acc, w);
+  } else if constexpr (HasNibbleDot<F>()) {
+    return NibbleDot<F>(acc, w);
   } else {
-    return DotQuads<F, 8 - kQuads, 8>(acc, block, step, lane, q);
+    VI32 more = hn::Zero(DI32());
+    DotQuads<F, kFirst, kFirst + kQuads>(w, acc, more);
+    return hn::Add(acc, more);
   }
 }
 
-// One row against all of k, streamed from the packed panels: the accumulators stay in registers.
-// x: of step 0; the next step's codes are 32 further, its other parts one further for each
-// sub-block. next: from where a panel ends to where the caller will go on, beside it.
+// The activations of the step after x's, where a row's terms lie [step][sub-block][rows].
 template <class F>
-HWY_NOINLINE void StreamRow(TwoSlices w, StepActs x, size_t blocks, size_t next,
-                            float* HWY_RESTRICT c, size_t c_gap) {
+HWY_INLINE StepActs NextStep(StepActs x, size_t q_step) {
+  x.q += q_step;
+  x.scale += x.gap;
+  x.start += kSubsPerStep<F> * x.gap;
+  x.min += kSubsPerStep<F> * x.gap;
+  return x;
+}
+
+// acc takes the links of sub-block kSub of a step.
+template <class F, size_t kSub>
+HWY_INLINE VF32 StreamSub(VF32 acc, const StepSlice& w, const StepActs& x) {
+  const size_t sub = w.step * kSubsPerStep<F> + kSub;
+  const VI32 sum = DotSub<F, kSub>(StartOf<F>(x, kSub, 0), w);
+  const VF32 scale = F::Scale(w.block, sub, w.lane), min = MinOf<F>(w.block, sub, w.lane);
+  return Link<F>(acc, sum, scale, min, x, kSub, 0);
+}
+
+// One row against `blocks` blocks of a panel: of its slice at `lane`, or of two from there on.
+// q_step: bytes from the row's codes of one step to those of the next.
+template <class F, size_t kSlices>
+HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, StepActs x,
+                            size_t q_step, size_t blocks, float* HWY_RESTRICT c) {
   const DF32 df;
-  VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_gap);
-  constexpr size_t kBlocksAhead = kStreamAhead / kPanelBlockBytes<F> + 1;
-  constexpr size_t kSteps = F::kValues / kBlock, kStepBytes = kPanelBlockBytes<F> / kSteps;
-  const bool two_streams = w.block0 != w.block1;
-  for (size_t b = 0; b < blocks; ++b) {
-    const size_t ahead =
-        kBlocksAhead * kPanelBlockBytes<F> + (b + kBlocksAhead < blocks ? 0 : next);
-    for (size_t step = 0; step < kSteps; ++step) {
-      for (size_t at = step * kStepBytes; at < (step + 1) * kStepBytes; at += 64) {
-        hwy::Prefetch(w.block0 + ahead + at);
-        if (two_streams) hwy::Prefetch(w.block1 + ahead + at);
-      }
-      for (size_t s = 0; s < kSubsPerStep<F>; ++s) {
-        const size_t sub = step * kSubsPerStep<F> + s;
-        const VI32 start = StartOf<F>(x, s, 0);
-        const VI32 i0 = DotSub<F>(start, w.block0, step, w.lane0, s, x.q);
-        const VI32 i1 = DotSub<F>(start, w.block1, step, w.lane1, s, x.q);
-        a0 = Link<F>(a0, i0, F::Scale(w.block0, sub, w.lane0), MinOf<F>(w.block0, sub, w.lane0), x,
-                     s, 0);
-        a1 = Link<F>(a1, i1, F::Scale(w.block1, sub, w.lane1), MinOf<F>(w.block1, sub, w.lane1), x,
-                     s, 0);
-      }
-      x.q += kBlock;
-      x.scale += 1;
-      x.start += kSubsPerStep<F>;
-      x.min += kSubsPerStep<F>;
+  const size_t slice = hn::Lanes(df);
+  VF32 a0 = hn::LoadU(df, c), a1 = kSlices > 1 ? hn::LoadU(df, c + slice) : a0;
+  for (size_t b = 0; b < blocks; ++b, block += kPanelBlockBytes<F>) {
+    for (size_t step = 0; step < F::kValues / kBlock; ++step, x = NextStep<F>(x, q_step)) {
+      const StepSlice v = {block, step, lane, x.q}, w = {block, step, lane + slice, x.q};
+      a0 = StreamSub<F, 0>(a0, v, x);
+      if constexpr (kSlices > 1) a1 = StreamSub<F, 0>(a1, w, x);
+      if constexpr (kSubsPerStep < F >> 1) a0 = StreamSub<F, 1>(a0, v, x);
+      if constexpr (kSubsPerStep < F >> 1 && kSlices > 1) a1 = StreamSub<F, 1>(a1, w, x);
     }
-    w.block0 += kPanelBlockBytes<F>;
-    w.block1 += kPanelBlockBytes<F>;
   }
   hn::StoreU(a0, df, c);
-  hn::StoreU(a1, df, c + c_gap);
+  if constexpr (kSlices > 1) hn::StoreU(a1, df, c + slice);
 }
+
+// ---------------------------------------------------------------- few rows
+
+// How far ahead lines are asked for where there is more to do with each than the processor's own
+// looking ahead makes up for.
+inline constexpr size_t kStreamAhead = 4096;
+
+// i0 .. + the products of quads [kQuad, kEnd) of a slice and kRows rows; w: with the first row's
+// codes, the others' follow.
+template <class F, size_t kRows, size_t kQuad, size_t kEnd>
+HWY_INLINE void DotFewRows(const StepSlice& w, VI32& i0, VI32& i1, VI32& i2, VI32& i3, VI32& i4,
+                           VI32& i5, VI32& i6, VI32& i7) {
+  if constexpr (kQuad < kEnd) {
+    const VCode level = LevelQuad<F, kQuad>(w);
+    const auto dot = [&](VI32& i, size_t r) HWY_ATTR {
+      i = DotLane<F, kQuad % 4>(i, level, w.q + r * kBlock + kQuad / 4 * 16);
+    };
+    dot(i0, 0), dot(i1, 1);
+    if constexpr (kRows > 2) dot(i2, 2), dot(i3, 3);
+    if constexpr (kRows > 4) dot(i4, 4), dot(i5, 5), dot(i6, 6), dot(i7, 7);
+    DotFewRows<F, kRows, kQuad + 1, kEnd>(w, i0, i1, i2, i3, i4, i5, i6, i7);
+  }
+}
+
+// The accumulators take the links of sub-block kSub of a step.
+template <class F, size_t kRows, size_t kSub>
+HWY_INLINE void StreamSubRows(const StepSlice& w, const StepActs& x, VF32& a0, VF32& a1, VF32& a2,
+                              VF32& a3, VF32& a4, VF32& a5, VF32& a6, VF32& a7) {
+  constexpr size_t kQuads = F::kSub / 4;
+  // Rows that there are not share the first one's start, for nothing.
+  VI32 i0 = StartOf<F>(x, kSub, 0), i1 = StartOf<F>(x, kSub, 1);
+  VI32 i2 = StartOf<F>(x, kSub, kRows > 2 ? 2 : 0), i3 = StartOf<F>(x, kSub, kRows > 2 ? 3 : 0);
+  VI32 i4 = StartOf<F>(x, kSub, kRows > 4 ? 4 : 0), i5 = StartOf<F>(x, kSub, kRows > 4 ? 5 : 0);
+  VI32 i6 = StartOf<F>(x, kSub, kRows > 4 ? 6 : 0), i7 = StartOf<F>(x, kSub, kRows > 4 ? 7 : 0);
+  DotFewRows<F, kRows, kSub * kQuads, (kSub + 1) * kQuads>(w, i0, i1, i2, i3, i4, i5, i6, i7);
+  const size_t sub = w.step * kSubsPerStep<F> + kSub;
+  const VF32 scale = F::Scale(w.block, sub, w.lane), min = MinOf<F>(w.block, sub, w.lane);
+  a0 = Link<F>(a0, i0, scale, min, x, kSub, 0), a1 = Link<F>(a1, i1, scale, min, x, kSub, 1);
+  if constexpr (kRows > 2) {
+    a2 = Link<F>(a2, i2, scale, min, x, kSub, 2), a3 = Link<F>(a3, i3, scale, min, x, kSub, 3);
+  }
+  if constexpr (kRows > 4) {
+    a4 = Link<F>(a4, i4, scale, min, x, kSub, 4), a5 = Link<F>(a5, i5, scale, min, x, kSub, 5);
+    a6 = Link<F>(a6, i6, scale, min, x, kSub, 6), a7 = Link<F>(a7, i7, scale, min, x, kSub, 7);
+  }
+}
+
+// kRows (2, 4 or 8) rows against `blocks` blocks of a panel's slice at `lane`: the levels of a quad
+// are unpacked once for all rows, and the accumulators stay in registers over all of k. q_step:
+// bytes from the rows' codes of one step to those of the next. c: rows c_stride apart.
+template <class F, size_t kRows>
+HWY_NOINLINE void StreamRows(const uint8_t* HWY_RESTRICT block, size_t lane, StepActs x,
+                             size_t q_step, size_t blocks, float* HWY_RESTRICT c, size_t c_stride) {
+  const DF32 df;
+  constexpr size_t kSteps = F::kValues / kBlock, kStepBytes = kPanelBlockBytes<F> / kSteps;
+  float *c2 = c + (kRows > 2 ? 2 * c_stride : 0), *c4 = c + (kRows > 4 ? 4 * c_stride : 0);
+  VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_stride);
+  VF32 a2 = hn::LoadU(df, c2), a3 = hn::LoadU(df, c2 + c_stride);
+  VF32 a4 = hn::LoadU(df, c4), a5 = hn::LoadU(df, c4 + c_stride);
+  float* c6 = c4 + (kRows > 4 ? 2 * c_stride : 0);
+  VF32 a6 = hn::LoadU(df, c6), a7 = hn::LoadU(df, c6 + c_stride);
+  for (size_t b = 0; b < blocks; ++b, block += kPanelBlockBytes<F>) {
+    for (size_t step = 0; step < kSteps; ++step, x = NextStep<F>(x, q_step)) {
+      const StepSlice w = {block, step, lane, x.q};
+      for (size_t i = step * kStepBytes; i < (step + 1) * kStepBytes; i += 64) {
+        hwy::Prefetch(block + kStreamAhead + i);
+      }
+      StreamSubRows<F, kRows, 0>(w, x, a0, a1, a2, a3, a4, a5, a6, a7);
+      if constexpr (kSubsPerStep < F >> 1) {
+        StreamSubRows<F, kRows, 1>(w, x, a0, a1, a2, a3, a4, a5, a6, a7);
+      }
+    }
+  }
+  hn::StoreU(a0, df, c), hn::StoreU(a1, df, c + c_stride);
+  if constexpr (kRows > 2) hn::StoreU(a2, df, c2), hn::StoreU(a3, df, c2 + c_stride);
+  if constexpr (kRows > 4) {
+    hn::StoreU(a4, df, c4), hn::StoreU(a5, df, c4 + c_stride);
+    hn::StoreU(a6, df, c6), hn::StoreU(a7, df, c6 + c_stride);
+  }
+}
+
+// ---------------------------------------------------------------- many rows
 
 // Quads kQuad of a half, for four rows (kBlock apart) and two slices with the levels w0 and w1.
 template <class F, int kQuad>
