@@ -1,5 +1,7 @@
 # Which SIMD targets are compiled, and Highway, with which they are. Defines
 #   hob_simd      what our sources that include Highway are compiled with
+#   hob_int8_options  with what besides, those that make no use of a bf16 dot: fewer targets, since
+#                 FindKernels (kernels/targets.h) takes the next best
 #   HOB_HIGHWAY   what a library of them stands on: the few sources of Highway that are needed, to
 #                 be compiled in, or the installed library
 
@@ -50,6 +52,10 @@ if(hob_all_targets)
   endif()
   target_compile_definitions(hob_simd INTERFACE
     HWY_WANT_AVX3_DL "HWY_BASELINE_TARGETS=HWY_${hob_baseline}" "HWY_DISABLED_TARGETS=(${hob_disabled})")
+  if(AVX3_DL IN_LIST hob_chosen)
+    set(hob_int8_options -UHWY_DISABLED_TARGETS
+      "-DHWY_DISABLED_TARGETS=(${hob_disabled}|HWY_AVX3_ZEN4|HWY_AVX3_SPR)")
+  endif()
 else()
   # No vector code for this CPU yet: the scalar reference serves.
   message(STATUS "hob: no SIMD targets for ${CMAKE_SYSTEM_PROCESSOR}, only the scalar reference")

@@ -45,14 +45,16 @@ template <class Family, Target kTarget>
 const Family& KernelsOn();
 
 // The table for `target` out of the compiled ones (a constant bit set, HWY_TARGETS), by walking its
-// bits; `scalar` if the target is not among them.
+// bits, a better target's being lower: its own, or of a file that is not compiled for it the best
+// that is (kernels/CMakeLists.txt); `scalar` if there is none, or asked for.
 template <class Family, uint64_t kTargets>
 const Family& FindKernels(Target target, const Family& scalar) {
   if constexpr (kTargets == 0) {
     return scalar;
   } else {
     constexpr uint64_t kLowest = kTargets & (~kTargets + 1);
-    if ((target & ~kWithDot) == static_cast<Target>(kLowest)) {
+    const Target wanted = target & ~kWithDot;
+    if (wanted != kScalar && wanted <= static_cast<Target>(kLowest)) {
       return KernelsOn<Family, static_cast<Target>(kLowest)>();
     }
     return FindKernels<Family, (kTargets & (kTargets - 1))>(target, scalar);
