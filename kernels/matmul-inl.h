@@ -200,7 +200,7 @@ HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const Pane
 // Up to this many rows, one or 8 + 4 + 2 + 1 of them at a time, the accumulators stay in registers
 // over all of k. Without a dot or with few registers this is for one row alone.
 template <class F>
-inline constexpr size_t kFewRows = kDots<F>&& kManyRegisters ? 15 : 1;
+inline constexpr size_t kFewRows = (kManyRegisters && kDots<F> && kHasDotLane<F>) ? 15 : 1;
 
 // What rows bring to some steps besides their codes; enough for 256 steps of 8 rows.
 inline constexpr size_t kStreamTerms = 2048;
@@ -240,7 +240,7 @@ template <class F>
 HWY_INLINE void StreamPanel(const uint8_t* block, const StepActs& x, size_t rows, size_t m,
                             size_t blocks, float* c) {
   const size_t slice = OutputsPerVector();
-  if constexpr (kFewRows < F >> 1) {
+  if constexpr (kFewRows<F> != 1) {
     for (size_t i = 0; i < kPanel && rows > 1; i += slice) {
       if (rows == 8) StreamRows<F, 8>(block, i, x, m * kBlock, blocks, c + i, kPair);
       if (rows == 4) StreamRows<F, 4>(block, i, x, m * kBlock, blocks, c + i, kPair);
@@ -367,14 +367,12 @@ struct ValueTiling {
 inline constexpr ValueTiling kDirectTiling = {512, 8, 8}, kExpandedTiling = {128, 32, 8};
 
 struct ValueBuffers {
-  alignas(64) float c[kExpandedTiling.pairs][kExpandedTiling.rows * kPair];
+  alignas(64) float c[kExpandedTiling.pairs * kExpandedTiling.rows * kPair];
   alignas(64) float weights[kExpandedTiling.steps * kPair];
   alignas(64) float acts[kExpandedTiling.rows * kExpandedTiling.steps];
 
   // (rows, 32) of a pair.
-  float* Outputs(size_t pair, const ValueTiling& tiling) {
-    return c[0] + pair * tiling.rows * kPair;
-  }
+  float* Outputs(size_t pair, const ValueTiling& tiling) { return c + pair * tiling.rows * kPair; }
 };
 static_assert(kDirectTiling.rows * kDirectTiling.pairs <=
               kExpandedTiling.rows * kExpandedTiling.pairs);

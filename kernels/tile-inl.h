@@ -363,14 +363,15 @@ HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, Step
                             size_t q_step, size_t blocks, float* HWY_RESTRICT c) {
   const DF32 df;
   const size_t slice = hn::Lanes(df);
+  constexpr bool kTwoSubs = kSubsPerStep<F> == 2;
   VF32 a0 = hn::LoadU(df, c), a1 = kSlices > 1 ? hn::LoadU(df, c + slice) : a0;
   for (size_t b = 0; b < blocks; ++b, block += kPanelBlockBytes<F>) {
     for (size_t step = 0; step < F::kValues / kBlock; ++step, x = NextStep<F>(x, q_step)) {
       const StepSlice v = {block, step, lane, x.q}, w = {block, step, lane + slice, x.q};
       a0 = StreamSub<F, 0>(a0, v, x);
       if constexpr (kSlices > 1) a1 = StreamSub<F, 0>(a1, w, x);
-      if constexpr (kSubsPerStep < F >> 1) a0 = StreamSub<F, 1>(a0, v, x);
-      if constexpr (kSubsPerStep < F >> 1 && kSlices > 1) a1 = StreamSub<F, 1>(a1, w, x);
+      if constexpr (kTwoSubs) a0 = StreamSub<F, 1>(a0, v, x);
+      if constexpr (kTwoSubs && kSlices > 1) a1 = StreamSub<F, 1>(a1, w, x);
     }
   }
   hn::StoreU(a0, df, c);
@@ -444,7 +445,7 @@ HWY_NOINLINE void StreamRows(const uint8_t* HWY_RESTRICT block, size_t lane, Ste
         hwy::Prefetch(block + kStreamAhead + i);
       }
       StreamSubRows<F, kRows, 0>(w, x, a0, a1, a2, a3, a4, a5, a6, a7);
-      if constexpr (kSubsPerStep < F >> 1) {
+      if constexpr (kSubsPerStep<F> == 2) {
         StreamSubRows<F, kRows, 1>(w, x, a0, a1, a2, a3, a4, a5, a6, a7);
       }
     }

@@ -34,6 +34,13 @@ constexpr size_t kAppendStep = 16;
 
 size_t CeilDiv(size_t a, size_t b) { return (a + b - 1) / b; }
 
+// Where the chunk of a matmul lies that is the `turn`th to be claimed: participants that take turns
+// shall each read on in the weights where they stopped.
+size_t PlaceOf(size_t turn, size_t chunks, size_t takers) {
+  const size_t taker = turn % takers;
+  return taker * (chunks / takers) + std::min(taker, chunks % takers) + turn / takers;
+}
+
 }  // namespace
 
 Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_table,
@@ -147,8 +154,11 @@ void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
     if (whole) {
       if (split.chunks != 0) RunOp(graph_.ops()[i], 0, split.units, participant);
     } else if (chunk < split.chunks) {
-      const size_t first = chunk * split.grain;
-      RunOp(graph_.ops()[i], first, std::min(first + split.grain, split.units), participant);
+      const Op& op = graph_.ops()[i];
+      const size_t place =
+          op.matrix == nullptr ? chunk : PlaceOf(chunk, split.chunks, region_.participants());
+      const size_t first = place * split.grain;
+      RunOp(op, first, std::min(first + split.grain, split.units), participant);
       return;
     } else {
       chunk -= split.chunks;

@@ -120,9 +120,9 @@ INSTANTIATE_TEST_SUITE_P(Formats, MatmulTest, test::EveryFormat(), test::FormatP
 // All rows and outputs at once are the reference's; so the first m of them must be as well, for any
 // m and n. This also shows that a row alone has the bits it has in a batch.
 TEST_P(MatmulTest, ShapesMatchTheReference) {
-  const std::vector<size_t> ms = test::Quick()
-                                     ? std::vector<size_t>{1, 3, 8, 17}
-                                     : std::vector<size_t>{1, 2, 3, 4, 5, 7, 8, 16, 17, 33, 130};
+  const std::vector<size_t> ms =
+      test::Quick() ? std::vector<size_t>{1, 3, 8, 15, 17}
+                    : std::vector<size_t>{1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 17, 33, 130};
   const std::vector<size_t> ns = test::Quick()
                                      ? std::vector<size_t>{1, 17, 48}
                                      : std::vector<size_t>{1, 15, 16, 17, 31, 32, 33, 48, 100};
@@ -144,6 +144,25 @@ TEST_P(MatmulTest, ShapesMatchTheReference) {
       }
     });
   }
+}
+
+// More steps of k than the kernels take at once, for any number of rows.
+TEST_P(MatmulTest, ManyStepsMatchTheReference) {
+  constexpr size_t kK = 4608, kN = 17, kM = 15;
+  Random random(308);
+  const Problem p(format(), kM, kN, kK, Data::kNormal, Blocks::kEncoded, random);
+  const std::vector<float> want = p.Reference(false, Residual::kNone);
+  OnEveryTarget([&] {
+    for (size_t m : {size_t{1}, size_t{6}, kM}) {
+      if (test::Quick() && m < kM) continue;
+      SCOPED_TRACE("m " + std::to_string(m));
+      const Prepared prepared(p, m, kN);
+      Matrix out(m, kN, kN);
+      const MatmulTask task = prepared.Task(p, out, false, nullptr);
+      RunKernel([&] { MatmulPanels(format(), task, 0, prepared.panels()); });
+      EXPECT_TRUE(SameMatrix(out, want.data(), kN, m, kN));
+    }
+  });
 }
 
 TEST_P(MatmulTest, AwkwardDataMatchesTheReference) {

@@ -155,7 +155,9 @@ HOB_API hob_status hob_packed_bytes(hob_format format, size_t n, size_t k, size_
 
 // Packs rows [n_begin, n_end) of weight[n][k] (`rows`: GGUF blocks of all n rows) into `packed`,
 // which must be 64-byte aligned. n_begin must be a multiple of 16, and n_end one or n, so that
-// several threads can each pack a range.
+// several threads can each pack a range. One row of activations reads all of it once: where it is
+// large, memory in large pages (on Linux: whole 2 MB, madvise(MADV_HUGEPAGE) before packing) is
+// read faster.
 HOB_API hob_status hob_pack(hob_format format, const void* rows, size_t n, size_t k, size_t n_begin,
                             size_t n_end, void* packed);
 
