@@ -126,9 +126,9 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
   HWY_UNROLL(4)
   for (; x != end; x += E::kSteps, x3 += E::kSteps) {
     if constexpr (E::kStreams && kRows <= 4) {
-      hwy::Prefetch(w0 + ahead);
-      if constexpr (kSlices > 1) hwy::Prefetch(w1 + ahead);
-      if constexpr (kSlices > 2) hwy::Prefetch(w2 + ahead), hwy::Prefetch(w3 + ahead);
+      PrefetchToL2(w0 + ahead);
+      if constexpr (kSlices > 1) PrefetchToL2(w1 + ahead);
+      if constexpr (kSlices > 2) PrefetchToL2(w2 + ahead), PrefetchToL2(w3 + ahead);
     }
     const auto v0 = E::Load(w0), v1 = E::Load(w1), v2 = E::Load(w2), v3 = E::Load(w3);
     w0 += stride, w1 += stride, w2 += stride, w3 += stride;

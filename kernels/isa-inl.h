@@ -187,6 +187,13 @@ HWY_INLINE VI16 EvenActs(VI8 v) {
 }
 HWY_INLINE VI16 OddActs(VI8 v) { return hn::ShiftRight<8>(hn::BitCast(DI16(), v)); }
 
+// Asks for a line that is wanted after so many others that L1 should not hold it yet.
+HWY_INLINE void PrefetchToL2([[maybe_unused]] const void* line) {
+#if defined(__GNUC__)
+  __builtin_prefetch(line, 0, 2);
+#endif
+}
+
 // Emits nothing, but the vectors are in registers here: with 16 of them GCC would otherwise compute
 // all products first, and spill them (1.5 to 1.9 times slower), or load levels for every use.
 template <class... V>

@@ -364,7 +364,9 @@ struct ValueTiling {
 
 // Weights as they lie in the panel: as many steps as rows in L1 allow, since the outputs are loaded
 // and stored once for all of them. Weights that are expanded first: enough rows to pay for that.
-inline constexpr ValueTiling kDirectTiling = {512, 8, 8}, kExpandedTiling = {128, 32, 8};
+inline constexpr ValueTiling kDirectTiling =
+    kMostRows == 8 ? ValueTiling{512, 8, 8} : ValueTiling{256, 2 * kMostRows, 8};
+inline constexpr ValueTiling kExpandedTiling = {128, 32, 8};
 
 struct ValueBuffers {
   alignas(64) float c[kExpandedTiling.pairs * kExpandedTiling.rows * kPair];
