@@ -121,7 +121,7 @@ Executor::Split Executor::SplitOp(const Op& op) const {
 Executor::Split Executor::SplitMatmul(const Op& op) const {
   const size_t panels = CeilDiv(op.matrix->n, kPanel);
   const size_t work_of_panel = OutputRows(op) * kPanel * op.matrix->k;
-  const size_t fair = CeilDiv(panels, region_.participants() * kChunksPerParticipant);
+  const size_t fair = CeilDiv(panels, region_.at_once() * kChunksPerParticipant);
   const size_t least = CeilDiv(kMinMultiplyAdds, work_of_panel);
   const size_t grain = RoundUp(std::max(fair, least), kPanelStep);
   return {panels, grain, CeilDiv(panels, grain)};
@@ -130,7 +130,7 @@ Executor::Split Executor::SplitMatmul(const Op& op) const {
 // By the kernel's units; a few together while the sequence is short.
 Executor::Split Executor::SplitAttention(const Op& op) const {
   const AttentionTask task = Task(op);
-  const size_t units = DivideAttention(task, region_.participants()).units;
+  const size_t units = DivideAttention(task, region_.at_once()).units;
   const size_t scores = task.m * task.n_heads * (step_.position + step_.rows);
   const size_t work_of_unit = CeilDiv(2 * scores * task.cache.head_dim, units);
   const size_t grain = CeilDiv(kMinMultiplyAdds, work_of_unit);
@@ -140,7 +140,7 @@ Executor::Split Executor::SplitAttention(const Op& op) const {
 Executor::Split Executor::SplitRows(const Op& op) const {
   const Tensor& output = graph_.tensors()[op.output];
   const size_t rows = Rows(output);
-  const size_t fair = CeilDiv(rows, region_.participants() * kChunksPerParticipant);
+  const size_t fair = CeilDiv(rows, region_.at_once() * kChunksPerParticipant);
   const size_t least = CeilDiv(kMinElements, output.cols);
   const size_t grain = std::max(fair, least);
   return {rows, grain, CeilDiv(rows, grain)};
@@ -156,7 +156,7 @@ void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
     } else if (chunk < split.chunks) {
       const Op& op = graph_.ops()[i];
       const size_t place =
-          op.matrix == nullptr ? chunk : PlaceOf(chunk, split.chunks, region_.participants());
+          op.matrix == nullptr ? chunk : PlaceOf(chunk, split.chunks, region_.at_once());
       const size_t first = place * split.grain;
       RunOp(op, first, std::min(first + split.grain, split.units), participant);
       return;
@@ -338,7 +338,7 @@ AttentionTask Executor::Task(const Op& op) const {
 
 void Executor::RunAttention(const Op& op, size_t begin, size_t end, size_t participant) {
   const AttentionTask task = Task(op);
-  const AttentionDivision division = DivideAttention(task, region_.participants());
+  const AttentionDivision division = DivideAttention(task, region_.at_once());
   uint8_t* workspace = workspace_.data() + participant * workspace_bytes_;
   auto* const partials = reinterpret_cast<float*>(partials_.data());
   for (size_t i = begin; i < end; ++i) {

@@ -40,7 +40,7 @@ bool Region::Run(RegionWork& work) {
   // The claimed chunk goes back: any participant may be the first to come.
   ticket_.store(Ticket(first.phase, 0), std::memory_order_relaxed);
   threads_.parallel_for(
-      threads_.context, std::min(threads_.count, at_once_),
+      threads_.context, at_once(),
       [](void* region, size_t i) { static_cast<Region*>(region)->Participate(i); }, this);
   return !cancelled_;
 }

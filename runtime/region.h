@@ -43,6 +43,8 @@ class Region {
   explicit Region(const hob_threads* threads, size_t at_once = SIZE_MAX);
 
   size_t participants() const { return threads_.count; }
+  // How many of them run at a time: what work should be divided for.
+  size_t at_once() const { return threads_.count < at_once_ ? threads_.count : at_once_; }
 
   // Runs the work to its end, or false if it was cancelled. Neither allocates nor locks.
   bool Run(RegionWork& work);
