@@ -6,6 +6,7 @@
 //       weights  p = 2^(s - max)        16 virtual lanes, no horizontal sum
 //       values   out += p . V           attention_tile-inl.h, lanes are elements of the head
 //
+// (Where rows are few, all of the chunk's scores come first, then all of its weights.)
 // All rows of the block stream over one load of the tile; where bf16 has no dot, the tile's halves
 // are expanded once, into L1. Tiles that no row sees are never touched. Where a row's view begins
 // or ends within a tile its chain does, too, so that what lies beyond (another token, or what a
@@ -20,6 +21,7 @@
 #include <cmath>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/exp_constants.h"
 #include "kernels/formats.h"
@@ -100,7 +102,6 @@ struct Workspace {
   float* expanded;    // (kExpandSteps, kExpandWidth) a part of a tile, as f32
   uint32_t* tile;     // (kKeyTile / 2, padded_dim) decoded keys, then values, of a q8_0 cache
   float* edge;        // (kExpandWidth) a pair of tokens of which one does not count
-  float* zeros;       // (kExpandWidth)
   size_t* begin;      // (kRowBlock) first key that the row sees
   size_t* end;        // (kRowBlock) one beyond the last
   size_t bytes;       // in total
@@ -131,7 +132,6 @@ Workspace WorkspaceIn(void* buffer, size_t head_dim) {
   take(&w.expanded, kExpandSteps * kExpandWidth);
   take(&w.tile, kKeyTile / 2 * padded);
   take(&w.edge, kExpandWidth);
-  take(&w.zeros, kExpandWidth);
   take(&w.begin, kRowBlock);
   take(&w.end, kRowBlock);
   w.bytes = bytes;
@@ -233,6 +233,7 @@ struct CacheF32 {
   using Whole = GridF32;
   using X = float;
   static constexpr bool kPairs = false, kExpands = false, kPairsX = false;
+  static constexpr bool kTileScales = true;
 };
 
 struct CacheBF16 {
@@ -241,6 +242,8 @@ struct CacheBF16 {
   using Whole = std::conditional_t<kHasBF16Dot, GridPairs, GridHalves>;
   using X = typename Direct::X;
   static constexpr bool kPairs = true, kExpands = !kHasBF16Dot, kPairsX = kHasBF16Dot;
+  // Under BF16Scope a product may round to zero that is normal without it.
+  static constexpr bool kTileScales = kHasBF16Dot;
 };
 
 // Rows from which on expanding a tile pays.
@@ -272,15 +275,12 @@ HWY_INLINE VF32 Shift(VF32 max) {
   return hn::IfThenZeroElse(hn::Eq(max, hn::Set(DF32(), -HUGE_VALF)), max);
 }
 
-// Puts rows of f32 that hold bf16 values into pairs, in place.
-HWY_INLINE void JoinPairs(float* x, size_t n) {
+// Two vectors of bf16 values, in the high halves, as one of pairs: where a vector has 16 lanes.
+HWY_INLINE VF32 JoinPairs(VU32 x0, VU32 x1) {
   const DU32 du;
-  auto* bits = reinterpret_cast<uint32_t*>(x);
-  for (size_t i = 0; i < n / 2; i += hn::Lanes(du)) {
-    VU32 even, odd;
-    hn::LoadInterleaved2(du, bits + 2 * i, even, odd);
-    hn::StoreU(hn::Or(even, hn::ShiftRight<16>(odd)), du, bits + i);
-  }
+  const hn::Repartition<uint16_t, DU32> du16;
+  const auto high = hn::ConcatOdd(du16, hn::BitCast(du16, x1), hn::BitCast(du16, x0));
+  return hn::BitCast(DF32(), hn::RotateRight<16>(hn::BitCast(du, high)));
 }
 
 // ---------------------------------------------------------------- appending
@@ -353,6 +353,20 @@ void AppendSimd(const CacheView& cache, size_t pos, size_t m, const float* k, co
 
 // ---------------------------------------------------------------- a block
 
+// Rows whose whole chunks go through the steps together: the weights of one tile are too few to
+// hide that each is a long chain, and L1 has room. A multiple of a vector.
+inline constexpr size_t kFewRows = 16;
+static_assert(kFewRows * (kKeyChunk / kKeyTile) <= kRowBlock && kFewRows % kPanel == 0);
+
+// The keys [t, t + 64) and the rows [first, last) that see any of them. Row r has its scores, then
+// its weights, and its maximum, shift and factor where the workspace has those of row slot + r.
+template <class Lane>
+struct KeyTile {
+  size_t t, slot, first, last;
+  const Lane* after_keys;    // what is read after its keys
+  const Lane* after_values;  // and after its values; nullptr: what the CPU foresees
+};
+
 // The unit of work: one KV head, rows [row_begin, row_begin + rows). Row r of the block sees keys
 // [begin[r], end[r]), neither of which falls with r.
 template <class C>
@@ -376,7 +390,6 @@ struct Block {
   const X* Queries(size_t r) const {
     return reinterpret_cast<const X*>(w.q) + r * layout.padded_dim;
   }
-  const X* Weights(size_t r) const { return reinterpret_cast<const X*>(w.scores) + r * kKeyTile; }
 
   const Lane* Keys(size_t t) const { return keys + t / kKeyTile * tile; }
   const Lane* Values(size_t t) const { return values + t / kKeyTile * tile; }
@@ -397,6 +410,9 @@ struct Block {
     return w.end[first] >= keys_end && w.begin[last - 1] <= t;
   }
 
+  // Whether there are so few rows that the buffers of a tile hold those of a whole chunk.
+  bool Few() const { return rows <= kFewRows; }
+
   // The part of the tile at t that row r sees, relative to t; empty if nothing.
   KeyRange Seen(size_t r, size_t t) const {
     const size_t from = std::max(w.begin[r], t) - t;
@@ -404,24 +420,35 @@ struct Block {
   }
 };
 
-// One row of q, scaled; bf16 cache: rounded.
+// Elements [d, d + Lanes) of a row of q, scaled; behind the end come zeros.
+HWY_INLINE VF32 ScaledQuery(const float* q, float scale, size_t d, size_t head_dim) {
+  const DF32 df;
+  const VF32 factor = hn::Set(df, scale);
+  if (d + hn::Lanes(df) <= head_dim) return hn::Mul(hn::LoadU(df, q + d), factor);
+  if (d >= head_dim) return hn::Zero(df);
+  const VF32 x = hn::Mul(hn::LoadN(df, q + d, head_dim - d), factor);
+  return hn::IfThenElseZero(hn::FirstN(df, head_dim - d), x);  // whatever the factor is
+}
+
+// One row of q, scaled; bf16 cache: rounded, and in pairs where the dot wants them.
 template <class C>
 HWY_INLINE void PrepareQuery(const float* q, float scale, size_t head_dim, size_t padded_dim,
                              float* out) {
   const DF32 df;
-  for (size_t d = 0; d < padded_dim; d += hn::Lanes(df)) {
-    VF32 x = hn::Zero(df);
-    if (d + hn::Lanes(df) <= head_dim) {
-      x = hn::Mul(hn::LoadU(df, q + d), hn::Set(df, scale));
-    } else if (d < head_dim) {
-      // Behind the end come zeros, whatever they are multiplied with.
-      x = hn::Mul(hn::LoadN(df, q + d, head_dim - d), hn::Set(df, scale));
-      x = hn::IfThenElseZero(hn::FirstN(df, head_dim - d), x);
+  const size_t step = hn::Lanes(df);
+  if constexpr (C::kPairsX) {
+    for (size_t d = 0; d < padded_dim; d += 2 * step) {
+      const VU32 x0 = RoundToBF16(ScaledQuery(q, scale, d, head_dim));
+      const VU32 x1 = RoundToBF16(ScaledQuery(q, scale, d + step, head_dim));
+      hn::StoreU(JoinPairs(x0, x1), df, out + d / 2);
     }
-    if constexpr (C::kPairs) x = hn::BitCast(df, RoundToBF16(x));
-    hn::StoreU(x, df, out + d);
+  } else {
+    for (size_t d = 0; d < padded_dim; d += step) {
+      VF32 x = ScaledQuery(q, scale, d, head_dim);
+      if constexpr (C::kPairs) x = hn::BitCast(df, RoundToBF16(x));
+      hn::StoreU(x, df, out + d);
+    }
   }
-  if constexpr (C::kPairsX) JoinPairs(out, padded_dim);
 }
 
 HWY_INLINE void PrefetchRow(const float* x, size_t n) {
@@ -437,7 +464,6 @@ HWY_INLINE void Prepare(const Block<C>& b) {
   const size_t dim = task.cache.head_dim, padded = b.layout.padded_dim, group = task.group();
   std::fill_n(b.w.max, kRowBlock, -HUGE_VALF);
   std::fill_n(b.w.all_max, kRowBlock, -HUGE_VALF);
-  std::fill_n(b.w.zeros, kExpandWidth, 0.0f);
   std::memset(b.w.all, 0, b.rows * padded * sizeof(float));
   std::memset(b.w.sums, 0, b.rows * 2 * kPanel * sizeof(float));
   for (size_t r = 0; r < b.rows; ++r) {
@@ -524,15 +550,15 @@ HWY_NOINLINE void DecodeValues(const Q8Page& page, size_t head_dim, uint32_t* la
   }
 }
 
-// What rows [first, last) see of the tile at t, of keys or of values, into the block's own tile.
+// What rows see of the tile, of keys or of values, into the block's own.
 template <bool kKeys>
-HWY_INLINE void DecodeTile(const Block<CacheBF16>& b, size_t t, size_t first, size_t last) {
+HWY_INLINE void DecodeTile(const Block<CacheBF16>& b, const KeyTile<uint32_t>& tile) {
   const CacheView& cache = b.task.cache;
   const Layout layout = LayoutOf(cache);
   auto* const head =
       static_cast<uint32_t*>(kKeys ? cache.keys : cache.values) + b.kv_head * layout.head;
-  const size_t begin = std::max(b.w.begin[first], t) / kPanel * kPanel;
-  const size_t end = std::min(b.w.end[last - 1], t + kKeyTile);
+  const size_t t = tile.t, begin = std::max(b.w.begin[tile.first], t) / kPanel * kPanel;
+  const size_t end = std::min(b.w.end[tile.last - 1], t + kKeyTile);
   for (size_t at = begin; at < end; at += kPanel) {
     const Q8Page page = Q8PageAt(layout, head, at);
     uint32_t* lanes = b.w.tile + (at - t) / kPanel * b.layout.page;
@@ -575,9 +601,10 @@ HWY_INLINE Grid<GridHalves> Expanded(const Grid<GridSplit>& grid, const float* w
           2 * grid.groups,
           grid.from,
           grid.from_stride,
+          nullptr,
           grid.c,
           grid.c_stride,
-          0};
+          nullptr};
 }
 
 // Scores of rows [first, last) against 4 slices of keys that begin at t, as far as they are seen.
@@ -597,53 +624,62 @@ HWY_INLINE void ScoreSlices(const Block<C>& b, size_t t, size_t first, size_t la
   }
 }
 
-// scores of rows [first, last) against the 64 keys from t on.
+// scores of the tile's rows against its keys.
 template <class C>
-HWY_NOINLINE void Scores(const Block<C>& b, size_t t, size_t first, size_t last) {
+HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile<typename C::Lane>& at) {
   using Direct = typename C::Direct;
   [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
       scope;
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
   const size_t groups = (b.task.cache.head_dim + b.layout.group - 1) / b.layout.group;
+  const size_t t = at.t;
   const auto* tile = b.Keys(t);
+  float* const scores = b.w.scores + at.slot * kKeyTile;
   for (size_t i = 0; i < kKeyTile; i += 4 * step) {
     const size_t slices = std::min<size_t>(4, (kKeyTile - i) / step), width = slices * step;
-    size_t row = first, row_end = last;
+    size_t row = at.first, row_end = at.last;
     while (row < row_end && b.w.end[row] <= t + i) ++row;
     while (row < row_end && b.w.begin[row_end - 1] >= t + i + width) --row_end;
     if (row == row_end) continue;
-    Grid<Direct> grid = {{}, kPanel, nullptr, dim, groups, b.w.zeros, 0, nullptr, kKeyTile, b.tile};
-    for (size_t s = 0; s < 4; ++s) {
-      const size_t at = i + std::min(s, slices - 1) * step;
-      grid.w[s] = tile + at / kPanel * b.layout.page + at % kPanel;
-    }
-    const auto rows_at = [&](size_t r) HWY_ATTR {
-      Grid<Direct> g = grid;
-      g.x = b.Queries(r);
-      g.c = b.w.scores + r * kKeyTile + i;
-      return g;
+    const auto slice = [&](size_t s) {
+      const size_t key = i + std::min(s, slices - 1) * step;
+      return tile + key / kPanel * b.layout.page + key % kPanel;
+    };
+    const auto grid_at = [&](size_t r) HWY_ATTR -> Grid<Direct> {
+      return {{slice(0), slice(1), slice(2), slice(3)},
+              kPanel,
+              b.Queries(r),
+              dim,
+              groups,
+              nullptr,
+              0,
+              nullptr,
+              scores + r * kKeyTile + i,
+              kKeyTile,
+              at.after_keys + i / step * groups * step};
     };
     if constexpr (C::kExpands) {
       if (row_end - row >= kExpandRows) {
         constexpr size_t kGroups = kExpandSteps / 2;
         for (size_t g = 0; g < groups; g += kGroups) {
           const size_t count = std::min(kGroups, groups - g);
-          Expand(grid.w, kPanel, count, slices, b.tile, width, b.w.expanded);
+          const typename C::Lane* w[4];
+          for (size_t s = 0; s < 4; ++s) w[s] = slice(s) + g * kPanel;
+          Expand(w, kPanel, count, slices, b.tile, width, b.w.expanded);
           ScoreSlices(b, t + i, row, row_end, slices,
                       [&](size_t r, size_t n, size_t needed) HWY_ATTR {
-                        Grid<Direct> part = rows_at(r);
+                        Grid<Direct> part = grid_at(r);
                         part.groups = count;
                         part.x += 2 * g;
                         if (g > 0) part.from = part.c, part.from_stride = kKeyTile;
                         GridSlices(Expanded(part, b.w.expanded, width), n, needed);
                       });
-          for (auto& w : grid.w) w += count * kPanel;
         }
         continue;
       }
     }
     ScoreSlices(b, t + i, row, row_end, slices, [&](size_t r, size_t n, size_t needed) HWY_ATTR {
-      GridSlices(rows_at(r), n, needed);
+      GridSlices(grid_at(r), n, needed);
     });
   }
 }
@@ -653,14 +689,16 @@ template <class C>
 struct ValueSlices {
   using Direct = typename C::Direct;
   const Block<C>& b;
-  size_t t, d, slices;
-  const typename C::Lane* v;  // of the tile's first token
-  const float* expanded;      // nullptr: not
-  size_t width;               // of expanded
+  size_t t, slot, d, slices;
+  const typename C::Lane* v;     // of the tile's first token
+  const typename C::Lane* next;  // what will be wanted after these; nullptr: nothing
+  const float* expanded;         // nullptr: not
+  size_t width;                  // of expanded
 
   // Rows [r, r + n), tokens [begin, end) of the tile, both multiples of the group, w instead of v.
-  HWY_INLINE Grid<Direct> GridFor(size_t r, const typename C::Lane* w, size_t begin,
-                                  size_t groups) const {
+  HWY_INLINE Grid<Direct> GridFor(size_t r, const typename C::Lane* w, size_t begin, size_t groups,
+                                  const float* factor = nullptr,
+                                  const typename C::Lane* next = nullptr) const {
     const size_t dim = b.layout.padded_dim, step = OutputsPerVector();
     float* c = b.w.chunk + r * dim + d;
     const size_t last = slices - 1;
@@ -668,26 +706,29 @@ struct ValueSlices {
     return {{w, w + std::min<size_t>(1, last) * step, w + std::min<size_t>(2, last) * step,
              w + last * step},
             dim,
-            b.Weights(r) + x,
+            reinterpret_cast<const typename C::X*>(b.w.scores) + (slot + r) * kKeyTile + x,
             kKeyTile,
             groups,
             c,
             dim,
+            factor,
             c,
             dim,
-            b.tile};
+            next};
   }
 
-  HWY_INLINE void AddWhole(size_t r, size_t n, size_t begin, size_t end) const {
+  // What all of the rows see, from and to whole groups.
+  HWY_INLINE void AddWhole(size_t r, size_t n, size_t begin, size_t end,
+                           const float* factor) const {
     const size_t group = b.layout.group, first = begin / group;
-    const Grid<Direct> grid =
-        GridFor(r, v + first * b.layout.padded_dim, begin, (end - begin) / group);
+    Grid<Direct> grid =
+        GridFor(r, v + first * b.layout.padded_dim, begin, (end - begin) / group, factor, next);
     if constexpr (C::kExpands) {
       if (expanded != nullptr) {
         return GridSlices(Expanded(grid, expanded + begin * width, width), n, slices);
       }
     }
-    GridSlices(grid, n, slices);
+    GridSlices(std::move(grid), n, slices);
   }
 
   // One token of a pair, whose partner does not count, whatever it is.
@@ -743,46 +784,53 @@ struct ValueSlices {
     const size_t end = b.Seen(r, t).end / group * group;
     if (begin < end) {
       AddEnds<true>(r, n, begin);
-      AddWhole(r, n, begin, end);
+      AddWhole(r, n, begin, end, nullptr);
       AddEnds<false>(r, n, end);
     } else {
       AddEnds<false>(r, n, 0);
     }
   }
 
+  // Rows that see all of the tile are added together, and scaled on the way; the others have been.
   HWY_INLINE void AddRows(size_t first, size_t last) const {
     const size_t end = t + kKeyTile;
     for (size_t r = first, n; r < last; r += n) {
-      n = last - r;
-      if (b.AllSee(r, last, t, end)) {
-        AddWhole(r, n, 0, kKeyTile);
-      } else if (b.AllSee(r, r + 1, t, end)) {
-        for (n = 1; b.AllSee(r, r + n + 1, t, end);) ++n;
-        AddWhole(r, n, 0, kKeyTile);
+      if (b.AllSee(r, r + 1, t, end)) {
+        n = last - r;
+        if (!b.AllSee(r, last, t, end)) {
+          for (n = 1; b.AllSee(r, r + n + 1, t, end);) ++n;
+        }
+        AddWhole(r, n, 0, kKeyTile, C::kTileScales ? b.w.factor + slot + r : nullptr);
       } else {
-        n = std::min<size_t>(n, Direct::kMostRows);
+        // Whole tokens, whose heads see the same, so that fewer ends are left over.
+        const size_t group = b.task.group(), fit = Direct::kMostRows / group * group;
+        const size_t most = std::min<size_t>(last - r, fit > 0 ? fit : Direct::kMostRows);
+        for (n = 1; n < most && !b.AllSee(r + n, r + n + 1, t, end);) ++n;
         AddPartly(r, n);
       }
     }
   }
 };
 
-// chunk[first, last) += weights . V of the 64 keys from t on, as far as each row sees.
+// chunk += weights . V of the tile's keys and rows, as far as each row sees.
 template <class C>
-HWY_NOINLINE void AddValues(const Block<C>& b, size_t t, size_t first, size_t last) {
+HWY_NOINLINE void AddValues(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
   [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
       scope;
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
   for (size_t d = 0; d < dim; d += 4 * step) {
     const size_t slices = std::min<size_t>(4, (dim - d) / step), width = slices * step;
-    const auto* v = b.Values(t) + d;
-    const bool expand = C::kExpands && last - first >= kExpandRows;
+    const auto* v = b.Values(tile.t) + d;
+    const bool expand = C::kExpands && tile.last - tile.first >= kExpandRows;
     if constexpr (C::kExpands) {
       const typename C::Lane* w[] = {v, v + step, v + 2 * step, v + 3 * step};
       if (expand) Expand(w, dim, kKeyTile / 2, slices, b.tile, width, b.w.expanded);
     }
-    const ValueSlices<C> part = {b, t, d, slices, v, expand ? b.w.expanded : nullptr, width};
-    part.AddRows(first, last);
+    const auto* next = tile.after_values;
+    if (next != nullptr) next += d / b.layout.group * kKeyTile;
+    const ValueSlices<C> part = {
+        b, tile.t, tile.slot, d, slices, v, next, expand ? b.w.expanded : nullptr, width};
+    part.AddRows(tile.first, tile.last);
   }
 }
 
@@ -813,25 +861,33 @@ HWY_INLINE float TileMax(const float* scores) {
 // Finds the tile's maxima and from them, for all rows at once, the new maxima and how far the rows
 // are scaled down. What a row does not see gets a score of -inf, so a weight of exactly 0.
 template <class C>
-HWY_INLINE void UpdateMaxima(const Block<C>& b, size_t t, size_t first, size_t last) {
+HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
   const DF32 df;
   const Workspace& w = b.w;
-  if (last - first < kRowBlock) std::fill_n(w.tile_max, kRowBlock, -HUGE_VALF);
-  for (size_t r = first; r < last; ++r) {
-    float* scores = w.scores + r * kKeyTile;
-    const KeyRange seen = b.Seen(r, t);
+  float* const tile_max = w.tile_max + tile.slot;
+  std::fill_n(tile_max, b.Few() ? kFewRows : kRowBlock, -HUGE_VALF);
+  for (size_t r = tile.first; r < tile.last; ++r) {
+    float* scores = w.scores + (tile.slot + r) * kKeyTile;
+    const KeyRange seen = b.Seen(r, tile.t);
     if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
-    std::fill(scores, scores + seen.begin, -HUGE_VALF);
-    std::fill(scores + seen.end, scores + kKeyTile, -HUGE_VALF);
-    w.tile_max[r] = TileMax(scores);
+    if (seen.begin > 0) std::fill(scores, scores + seen.begin, -HUGE_VALF);
+    if (seen.end < kKeyTile) std::fill(scores + seen.end, scores + kKeyTile, -HUGE_VALF);
+    tile_max[r] = TileMax(scores);
   }
-  for (size_t r = first / kPanel * kPanel; r < last; r += hn::Lanes(df)) {
-    const VF32 old = hn::LoadU(df, w.max + r), tile = hn::LoadU(df, w.tile_max + r);
-    const VF32 max = hn::IfThenElse(hn::Gt(tile, old), tile, old), shift = Shift(max);
+  for (size_t r = tile.first / kPanel * kPanel; r < tile.last; r += hn::Lanes(df)) {
+    const VF32 old = hn::LoadU(df, w.max + r), found = hn::LoadU(df, tile_max + r);
+    const VF32 max = hn::IfThenElse(hn::Gt(found, old), found, old), shift = Shift(max);
     hn::StoreU(max, df, w.max + r);
-    hn::StoreU(shift, df, w.shift + r);
-    hn::StoreU(Exp2NonPositive(hn::Sub(old, shift)), df, w.factor + r);
+    hn::StoreU(shift, df, w.shift + tile.slot + r);
+    hn::StoreU(Exp2NonPositive(hn::Sub(old, shift)), df, w.factor + tile.slot + r);
   }
+}
+
+// A vector of scores as weights.
+template <class C>
+HWY_INLINE VF32 WeightsOf(const float* scores, VF32 shift) {
+  const VF32 p = Exp2NonPositive(hn::Sub(hn::LoadU(DF32(), scores), shift));
+  return C::kPairs ? RoundWeightToBF16(p) : p;
 }
 
 // Scores of keys [begin, end), multiples of 16, become weights; sums (16) takes them.
@@ -844,8 +900,7 @@ HWY_INLINE void WeighKeys(float* scores, size_t begin, size_t end, float shift, 
     VF32 sum = hn::Mul(hn::LoadU(df, sums + i), hn::Set(df, factor));
     HWY_UNROLL(4)
     for (size_t j = begin; j < end; j += kPanel) {
-      VF32 p = Exp2NonPositive(hn::Sub(hn::LoadU(df, scores + j + i), down));
-      if constexpr (C::kPairs) p = RoundWeightToBF16(p);
+      const VF32 p = WeightsOf<C>(scores + j + i, down);
       hn::StoreU(p, df, scores + j + i);
       sum = hn::Add(sum, p);
     }
@@ -853,53 +908,116 @@ HWY_INLINE void WeighKeys(float* scores, size_t begin, size_t end, float shift, 
   }
 }
 
-// Rows' scores become weights; sums and values are scaled to the new maximum.
+// The same where weights are wanted in pairs, which is where a vector has 16 lanes: the high halves
+// of two become one of pairs. `begin` and `end` are multiples of 32: a key that is not seen weighs
+// 0, which changes no sum.
+HWY_INLINE void WeighPairs(float* scores, size_t begin, size_t end, float shift, float factor,
+                           float* sums) {
+  const DF32 df;
+  const DU32 du;
+  const VF32 down = hn::Set(df, shift);
+  VF32 sum = hn::Mul(hn::LoadU(df, sums), hn::Set(df, factor));
+  HWY_UNROLL(2)
+  for (size_t j = begin; j < end; j += 2 * kPanel) {
+    const VF32 p0 = WeightsOf<CacheBF16>(scores + j, down);
+    const VF32 p1 = WeightsOf<CacheBF16>(scores + j + kPanel, down);
+    sum = hn::Add(hn::Add(sum, p0), p1);
+    hn::StoreU(JoinPairs(hn::BitCast(du, p0), hn::BitCast(du, p1)), df, scores + j / 2);
+  }
+  hn::StoreU(sum, df, sums);
+}
+
+// Scores of keys [begin, end) of a tile, and of what is beside them in whole vectors.
 template <class C>
-HWY_INLINE void Weigh(const Block<C>& b, size_t t, size_t first, size_t last) {
+HWY_INLINE void WeighSeen(float* scores, size_t begin, size_t end, float shift, float factor,
+                          float* sums) {
+  constexpr size_t kUnit = C::kPairsX ? 2 * kPanel : kPanel;
+  const size_t first = begin / kUnit * kUnit, last = (end + kUnit - 1) / kUnit * kUnit;
+  if constexpr (C::kPairsX) {
+    WeighPairs(scores, first, last, shift, factor, sums);
+  } else {
+    WeighKeys<C>(scores, first, last, shift, factor, sums);
+  }
+}
+
+// Rows' scores become weights; sums are scaled to the new maximum.
+template <class C>
+HWY_INLINE void Weigh(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
   const Workspace& w = b.w;
-  const size_t dim = b.layout.padded_dim;
-  for (size_t r = first; r < last; ++r) {
-    float* scores = w.scores + r * kKeyTile;
+  for (size_t r = tile.first; r < tile.last; ++r) {
+    float* scores = w.scores + (tile.slot + r) * kKeyTile;
     float* sums = w.sums + 2 * r * kPanel;
-    const KeyRange seen = b.Seen(r, t);
+    const float shift = w.shift[tile.slot + r], factor = w.factor[tile.slot + r];
+    const KeyRange seen = b.Seen(r, tile.t);
     if (seen.end - seen.begin == kKeyTile) {
-      WeighKeys<C>(scores, 0, kKeyTile, w.shift[r], w.factor[r], sums);
+      WeighSeen<C>(scores, 0, kKeyTile, shift, factor, sums);
     } else {
-      WeighKeys<C>(scores, seen.begin / kPanel * kPanel, (seen.end + kPanel - 1) / kPanel * kPanel,
-                   w.shift[r], w.factor[r], sums);
+      WeighSeen<C>(scores, seen.begin, seen.end, shift, factor, sums);
     }
-    if constexpr (C::kPairsX) JoinPairs(scores, kKeyTile);
-    // Times 1 nothing changes.
-    if (w.factor[r] != 1.0f) Scale(w.chunk + r * dim, dim, w.factor[r]);
+  }
+}
+
+// Values of rows are scaled to the new maximum, unless AddValues does it.
+template <class C>
+HWY_INLINE void ScaleValues(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
+  const size_t dim = b.layout.padded_dim, end = tile.t + kKeyTile;
+  if (C::kTileScales && b.AllSee(tile.first, tile.last, tile.t, end)) return;
+  for (size_t r = tile.first; r < tile.last; ++r) {
+    if (C::kTileScales && b.AllSee(r, r + 1, tile.t, end)) continue;
+    const float factor = b.w.factor[tile.slot + r];
+    if (factor != 1.0f) Scale(b.w.chunk + r * dim, dim, factor);  // times 1 nothing changes
   }
 }
 
 // ---------------------------------------------------------------- chunks
 
+// Tiles that follow each other in a chunk: one, or, of few rows, up to all.
+template <class C>
+HWY_INLINE void AttendTiles(const Block<C>& b, KeyTile<typename C::Lane>* tiles, size_t count) {
+  const bool decodes = C::kPairs && b.task.cache.type == HOB_CACHE_Q8_0;
+  // Values that are read front to back the CPU fetches by itself; asking for them slows it down.
+  const bool foreseen = b.layout.padded_dim <= 4 * OutputsPerVector();
+  for (size_t i = 0; i < count; ++i) {
+    const bool last = i + 1 == count;
+    tiles[i].after_keys = last ? b.Values(tiles[0].t) : b.Keys(tiles[i + 1].t);
+    tiles[i].after_values = last       ? b.Keys(tiles[i].t + kKeyTile)
+                            : foreseen ? nullptr
+                                       : b.Values(tiles[i + 1].t);
+    if constexpr (C::kPairs) {
+      if (decodes) DecodeTile<true>(b, tiles[i]);
+    }
+    Scores(b, tiles[i]);
+  }
+  for (size_t i = 0; i < count; ++i) UpdateMaxima(b, tiles[i]);
+  for (size_t i = 0; i < count; ++i) Weigh(b, tiles[i]);
+  for (size_t i = 0; i < count; ++i) {
+    if constexpr (C::kPairs) {
+      if (decodes) DecodeTile<false>(b, tiles[i]);
+    }
+    ScaleValues(b, tiles[i]);
+    AddValues(b, tiles[i]);
+  }
+}
+
 // One chunk of keys for the rows that see any of it: their max, sums and chunk, from scratch.
 template <class C>
 HWY_INLINE void AttendChunk(const Block<C>& b, size_t chunk, size_t first, size_t last) {
-  [[maybe_unused]] const bool decodes = b.task.cache.type == HOB_CACHE_Q8_0;
   const size_t dim = b.layout.padded_dim;
   std::fill(b.w.max + first, b.w.max + last, -HUGE_VALF);
   std::memset(b.w.chunk + first * dim, 0, (last - first) * dim * sizeof(float));
   for (size_t r = first; r < last; ++r) {
     std::memset(b.w.sums + 2 * r * kPanel, 0, kPanel * sizeof(float));
   }
+  const size_t together = b.Few() ? kKeyChunk / kKeyTile : 1;
+  KeyTile<typename C::Lane> tiles[kKeyChunk / kKeyTile];
+  size_t count = 0;
   for (size_t t = chunk; t < chunk + kKeyChunk; t += kKeyTile) {
     const auto rows = b.RowsThatSee(t, t + kKeyTile);
     if (rows.first == rows.last) continue;
-    if constexpr (C::kPairs) {
-      if (decodes) DecodeTile<true>(b, t, rows.first, rows.last);
-    }
-    Scores(b, t, rows.first, rows.last);
-    UpdateMaxima(b, t, rows.first, rows.last);
-    Weigh(b, t, rows.first, rows.last);
-    if constexpr (C::kPairs) {
-      if (decodes) DecodeTile<false>(b, t, rows.first, rows.last);
-    }
-    AddValues(b, t, rows.first, rows.last);
+    tiles[count] = {t, count * kFewRows, rows.first, rows.last, nullptr, nullptr};
+    if (++count == together) AttendTiles(b, tiles, std::exchange(count, 0));
   }
+  AttendTiles(b, tiles, count);
 }
 
 // Rows [first, last) of the chunk are merged into all.

@@ -64,7 +64,9 @@ struct GridHalves : GridF32 {
   static HWY_INLINE VF32 Step(VF32 acc, VF32 w, VF32 x) { return BF16Step(acc, w, x); }
 };
 
-// What a tile works on; row r of x, from and c is so many strides further.
+// What a tile works on; row r of x, from and c is so many strides further. It is handed on by
+// reference and moved along: a copy would read, in whole vectors, what was only just written word
+// by word, and wait for it.
 template <class E>
 struct Grid {
   const typename E::W* w[4];  // where each slice begins, w_stride lanes from one g to the next
@@ -72,20 +74,23 @@ struct Grid {
   const typename E::X* x;
   size_t x_stride;
   size_t groups;
-  const float* from;  // slices side by side, as in c
+  const float* from;  // slices side by side, as in c; nullptr: zeros
   size_t from_stride;
+  const float* factor;  // one for each row, which `from` is multiplied with; nullptr: it is not
   float* c;
   size_t c_stride;
-  size_t ahead;  // lanes from w to what will be wanted next
+  const typename E::W* next;  // what is wanted after this, front to back; nullptr: nothing
 
   void SkipRows(size_t rows) {
+    next = nullptr;  // it has been asked for
     x += rows * x_stride;
-    from += rows * from_stride;
+    if (from != nullptr) from += rows * from_stride;
+    if (factor != nullptr) factor += rows;
     c += rows * c_stride;
   }
   void SkipSlices(size_t slices) {
     for (size_t i = 0; i + slices < 4; ++i) w[i] = w[i + slices];
-    from += slices * OutputsPerVector();
+    if (from != nullptr) from += slices * OutputsPerVector();
     c += slices * OutputsPerVector();
   }
 };
@@ -100,35 +105,70 @@ HWY_INLINE void StepRow(P w0, P w1, P w2, P w3, typename E::X x, VF32& a0, VF32&
   if constexpr (kSlices > 2) a2 = E::Step(a2, w2, s), a3 = E::Step(a3, w3, s);
 }
 
+template <class E, size_t kSlices>
+HWY_INLINE void LoadRow(const float* from, VF32& a0, VF32& a1, VF32& a2, VF32& a3) {
+  const DF32 df;
+  const size_t step = hn::Lanes(df);
+  a0 = E::Start(hn::LoadU(df, from));
+  if constexpr (kSlices > 1) a1 = E::Start(hn::LoadU(df, from + step));
+  if constexpr (kSlices > 2) {
+    a2 = E::Start(hn::LoadU(df, from + 2 * step)), a3 = E::Start(hn::LoadU(df, from + 3 * step));
+  }
+}
+
+template <size_t kSlices>
+HWY_INLINE void ScaleRow(float factor, VF32& a0, VF32& a1, VF32& a2, VF32& a3) {
+  const VF32 f = hn::Set(DF32(), factor);
+  a0 = hn::Mul(a0, f);
+  if constexpr (kSlices > 1) a1 = hn::Mul(a1, f);
+  if constexpr (kSlices > 2) a2 = hn::Mul(a2, f), a3 = hn::Mul(a3, f);
+}
+
 // kRows rows (1 to 4, or 6) of kSlices slices (1, 2 or 4). What is beyond them is never used and
 // costs nothing.
 template <class E, size_t kRows, size_t kSlices>
 HWY_NOINLINE void GridTile(const Grid<E>& grid) {
   const DF32 df;
   const size_t step = hn::Lanes(df), stride = grid.w_stride, xs = grid.x_stride;
-  [[maybe_unused]] const size_t ahead = grid.ahead;
+  [[maybe_unused]] const auto* next = grid.next;
   const auto *w0 = grid.w[0], *w1 = grid.w[kSlices > 1 ? 1 : 0];
   const auto *w2 = grid.w[kSlices > 2 ? 2 : 0], *w3 = grid.w[kSlices > 2 ? 3 : 0];
-  const auto from = [&](size_t r, size_t i) HWY_ATTR {
-    if (r >= kRows || i >= kSlices) return hn::Zero(df);
-    return E::Start(hn::LoadU(df, grid.from + r * grid.from_stride + i * step));
-  };
-  VF32 a00 = from(0, 0), a01 = from(0, 1), a02 = from(0, 2), a03 = from(0, 3);
-  VF32 a10 = from(1, 0), a11 = from(1, 1), a12 = from(1, 2), a13 = from(1, 3);
-  VF32 a20 = from(2, 0), a21 = from(2, 1), a22 = from(2, 2), a23 = from(2, 3);
-  VF32 a30 = from(3, 0), a31 = from(3, 1), a32 = from(3, 2), a33 = from(3, 3);
-  VF32 a40 = from(4, 0), a41 = from(4, 1), a42 = from(4, 2), a43 = from(4, 3);
-  VF32 a50 = from(5, 0), a51 = from(5, 1), a52 = from(5, 2), a53 = from(5, 3);
+  VF32 a00 = hn::Zero(df), a01 = a00, a02 = a00, a03 = a00;
+  VF32 a10 = a00, a11 = a00, a12 = a00, a13 = a00;
+  VF32 a20 = a00, a21 = a00, a22 = a00, a23 = a00;
+  VF32 a30 = a00, a31 = a00, a32 = a00, a33 = a00;
+  VF32 a40 = a00, a41 = a00, a42 = a00, a43 = a00;
+  VF32 a50 = a00, a51 = a00, a52 = a00, a53 = a00;
+  if (grid.from != nullptr) {
+    const float* from = grid.from;
+    const size_t fs = grid.from_stride;
+    LoadRow<E, kSlices>(from, a00, a01, a02, a03);
+    if constexpr (kRows > 1) LoadRow<E, kSlices>(from + fs, a10, a11, a12, a13);
+    if constexpr (kRows > 2) LoadRow<E, kSlices>(from + 2 * fs, a20, a21, a22, a23);
+    if constexpr (kRows > 3) LoadRow<E, kSlices>(from + 3 * fs, a30, a31, a32, a33);
+    if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 4 * fs, a40, a41, a42, a43);
+    if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 5 * fs, a50, a51, a52, a53);
+  }
+  if (grid.factor != nullptr) {
+    const float* f = grid.factor;
+    ScaleRow<kSlices>(f[0], a00, a01, a02, a03);
+    if constexpr (kRows > 1) ScaleRow<kSlices>(f[1], a10, a11, a12, a13);
+    if constexpr (kRows > 2) ScaleRow<kSlices>(f[2], a20, a21, a22, a23);
+    if constexpr (kRows > 3) ScaleRow<kSlices>(f[3], a30, a31, a32, a33);
+    if constexpr (kRows > 4) ScaleRow<kSlices>(f[4], a40, a41, a42, a43);
+    if constexpr (kRows > 4) ScaleRow<kSlices>(f[5], a50, a51, a52, a53);
+  }
   const auto* x = grid.x;
   const auto* x3 = x + (kRows > 3 ? 3 * xs : 0);
   const auto* const end = x + grid.groups * E::kSteps;
   // Unrolled, so that so few turns are left that the CPU foresees the last.
   HWY_UNROLL(4)
   for (; x != end; x += E::kSteps, x3 += E::kSteps) {
-    if constexpr (E::kStreams && kRows <= 4) {
-      PrefetchToL2(w0 + ahead);
-      if constexpr (kSlices > 1) PrefetchToL2(w1 + ahead);
-      if constexpr (kSlices > 2) PrefetchToL2(w2 + ahead), PrefetchToL2(w3 + ahead);
+    if (E::kStreams && kRows <= 4 && next != nullptr) {
+      PrefetchToL2(next);
+      if constexpr (kSlices > 1) PrefetchToL2(next + step);
+      if constexpr (kSlices > 2) PrefetchToL2(next + 2 * step), PrefetchToL2(next + 3 * step);
+      next += kSlices * step;
     }
     const auto v0 = E::Load(w0), v1 = E::Load(w1), v2 = E::Load(w2), v3 = E::Load(w3);
     w0 += stride, w1 += stride, w2 += stride, w3 += stride;
@@ -179,9 +219,9 @@ HWY_INLINE void GridTiles(const Grid<E>& grid) {
   }
 }
 
-// Any number of rows.
+// Any number of rows; the grid is left behind them.
 template <class E, size_t kSlices>
-HWY_INLINE void GridRows(Grid<E> grid, size_t rows) {
+HWY_INLINE void GridRows(Grid<E>& grid, size_t rows) {
   size_t step = 0;
   for (; rows > 0; rows -= step, grid.SkipRows(step)) {
     if (E::kMostRows >= 6 && rows >= 6 && rows != 7 && rows != 8) {
@@ -203,15 +243,16 @@ HWY_INLINE void GridRows(Grid<E> grid, size_t rows) {
   }
 }
 
-// And 1 to 4 slices.
+// And 1 to 4 slices; the grid is used up.
 template <class E>
-HWY_NOINLINE void GridSlices(Grid<E> grid, size_t rows, size_t slices) {
+HWY_NOINLINE void GridSlices(Grid<E>&& grid, size_t rows, size_t slices) {
   if (slices == 4) return GridRows<E, 4>(grid, rows);
-  if (slices >= 2) {
-    GridRows<E, 2>(grid, rows);
-    grid.SkipSlices(2);
+  if (slices == 3) {
+    Grid<E> last = grid;
+    last.SkipSlices(2);
+    GridRows<E, 1>(last, rows);
   }
-  if (slices % 2 != 0) GridRows<E, 1>(grid, rows);
+  return slices >= 2 ? GridRows<E, 2>(grid, rows) : GridRows<E, 1>(grid, rows);
 }
 
 }  // namespace HWY_NAMESPACE
