@@ -249,12 +249,36 @@ HWY_INLINE void StreamPanel(const uint8_t* block, const StepActs& x, size_t rows
     if (rows > 1) return;
   }
   if (HWY_MAX_LANES_D(DF32) == kPanel && slice == kPanel) {
-    StreamRow<F, 1>(block, 0, x, m * kBlock, blocks, c);
+    StreamRow<F, 1>(block, 0, 0, x, m * kBlock, blocks, c);
   } else if constexpr (HWY_MAX_LANES_D(DF32) < kPanel || HWY_HAVE_SCALABLE) {
     for (size_t i = 0; i < kPanel; i += 2 * slice) {
-      StreamRow<F, 2>(block, i, x, m * kBlock, blocks, c + i);
+      StreamRow<F, 2>(block, i, 0, x, m * kBlock, blocks, c + i);
     }
   }
+}
+
+// One row against the first half of the panels, each with its partner in the second half. Returns
+// the first panel that is left: one if their number is odd, or all where this is not for them. Two
+// streams keep more of the memory busy than one, as long as neither jumps: panels side by side, by
+// turns, would be read at half the rate, since the processor runs ahead of each only to its end.
+template <class F>
+HWY_INLINE size_t BlockHalves(const MatmulTask& task, const Q8Acts& acts, size_t panel_begin,
+                              size_t panel_end) {
+  const size_t steps = task.k / kBlock, half = (panel_end - panel_begin) / 2;
+  if (task.m != 1 || steps > kStreamTerms || OutputsPerVector() != kPanel) return panel_begin;
+  if constexpr (HWY_MAX_LANES_D(DF32) >= kPanel) {
+    const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k);
+    const uint8_t* block = task.packed + panel_begin * panel_bytes;
+    StreamTerms terms;
+    const StepActs x = StreamActs<F>(acts, 1, 0, 1, 0, steps, 0, &terms);
+    for (size_t panel = panel_begin; panel < panel_begin + half; ++panel, block += panel_bytes) {
+      HWY_ALIGN float c[kPair] = {};
+      StreamRow<F, 2>(block, 0, half * panel_bytes, x, kBlock, task.k / F::kValues, c);
+      StorePair(task, panel, panel + 1, 0, 1, c);
+      StorePair(task, panel + half, panel + half + 1, 0, 1, c + kPanel);
+    }
+  }
+  return panel_begin + 2 * half;
 }
 
 // Few rows against all panels, which are read one behind the other, as memory likes it best.
@@ -298,7 +322,10 @@ HWY_INLINE void BlockRows(const MatmulTask& task, const Q8Acts& acts, size_t pan
 template <class F>
 void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   const Q8Acts acts = Q8ActsIn(const_cast<void*>(task.act), task.m, task.k);
-  if (task.m <= kFewRows<F>) return BlockRows<F>(task, acts, panel_begin, panel_end);
+  if (task.m <= kFewRows<F>) {
+    const size_t begin = BlockHalves<F>(task, acts, panel_begin, panel_end);
+    return BlockRows<F>(task, acts, begin, panel_end);
+  }
   const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k);
   HWY_ALIGN float c[kRowTile * kPair];
   for (size_t panel = panel_begin; panel < panel_end; panel += 2) {

@@ -356,18 +356,19 @@ HWY_INLINE VF32 StreamSub(VF32 acc, const StepSlice& w, const StepActs& x) {
   return Link<F>(acc, sum, scale, min, x, kSub, 0);
 }
 
-// One row against `blocks` blocks of a panel: of its slice at `lane`, or of two from there on.
-// q_step: bytes from the row's codes of one step to those of the next.
+// One row against `blocks` blocks of a slice, or of two that share the loads of the row: the one at
+// `lane`, and the next in the same panel or, if a vector is all of a panel, the one of the panel
+// `apart` bytes further. q_step: bytes from the row's codes of one step to those of the next.
 template <class F, size_t kSlices>
-HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, StepActs x,
-                            size_t q_step, size_t blocks, float* HWY_RESTRICT c) {
+HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, size_t apart,
+                            StepActs x, size_t q_step, size_t blocks, float* HWY_RESTRICT c) {
   const DF32 df;
-  const size_t slice = hn::Lanes(df);
+  const size_t slice = hn::Lanes(df), second = (lane + slice) % kPanel;
   constexpr bool kTwoSubs = kSubsPerStep<F> == 2;
   VF32 a0 = hn::LoadU(df, c), a1 = kSlices > 1 ? hn::LoadU(df, c + slice) : a0;
   for (size_t b = 0; b < blocks; ++b, block += kPanelBlockBytes<F>) {
     for (size_t step = 0; step < F::kValues / kBlock; ++step, x = NextStep<F>(x, q_step)) {
-      const StepSlice v = {block, step, lane, x.q}, w = {block, step, lane + slice, x.q};
+      const StepSlice v = {block, step, lane, x.q}, w = {block + apart, step, second, x.q};
       a0 = StreamSub<F, 0>(a0, v, x);
       if constexpr (kSlices > 1) a1 = StreamSub<F, 0>(a1, w, x);
       if constexpr (kTwoSubs) a0 = StreamSub<F, 1>(a0, v, x);

@@ -20,7 +20,8 @@ size_t LogicalCpus() {
 }
 
 // Chunks that each participant gets of a large op, so that a slow one does not hold up the others.
-constexpr size_t kChunksPerParticipant = 4;
+// One alone holds up nobody, and with one row memory is faster where chunks are longer.
+constexpr size_t kChunksPerParticipant = 4, kChunksOfOneRow = 2;
 // The least work in a chunk, about a microsecond's: multiply-adds, or elements of row ops.
 constexpr size_t kMinMultiplyAdds = size_t{1} << 15;
 constexpr size_t kMinElements = size_t{1} << 12;
@@ -121,7 +122,11 @@ Executor::Split Executor::SplitOp(const Op& op) const {
 Executor::Split Executor::SplitMatmul(const Op& op) const {
   const size_t panels = CeilDiv(op.matrix->n, kPanel);
   const size_t work_of_panel = OutputRows(op) * kPanel * op.matrix->k;
-  const size_t fair = CeilDiv(panels, region_.at_once() * kChunksPerParticipant);
+  const size_t participants = region_.at_once();
+  const size_t chunks_each = participants == 1      ? 1
+                             : OutputRows(op) == 1 ? kChunksOfOneRow
+                                                   : kChunksPerParticipant;
+  const size_t fair = CeilDiv(panels, participants * chunks_each);
   const size_t least = CeilDiv(kMinMultiplyAdds, work_of_panel);
   const size_t grain = RoundUp(std::max(fair, least), kPanelStep);
   return {panels, grain, CeilDiv(panels, grain)};
