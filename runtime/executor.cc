@@ -123,7 +123,7 @@ Executor::Split Executor::SplitMatmul(const Op& op) const {
   const size_t panels = CeilDiv(op.matrix->n, kPanel);
   const size_t work_of_panel = OutputRows(op) * kPanel * op.matrix->k;
   const size_t participants = region_.at_once();
-  const size_t chunks_each = participants == 1      ? 1
+  const size_t chunks_each = participants == 1     ? 1
                              : OutputRows(op) == 1 ? kChunksOfOneRow
                                                    : kChunksPerParticipant;
   const size_t fair = CeilDiv(panels, participants * chunks_each);
