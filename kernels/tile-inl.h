@@ -247,7 +247,7 @@ HWY_INLINE VF32 MinOf(const uint8_t* block, size_t sub, size_t lane) {
 //
 // Where the weights are read once, from memory or a cache, and the accumulators stay in registers.
 
-// One step of one slice and of the only row.
+// One step of one slice, with the codes of its only row, or of the first of several.
 struct StepSlice {
   const uint8_t* block;
   size_t step, lane;
