@@ -410,6 +410,12 @@ struct Block {
     return w.end[first] >= keys_end && w.begin[last - 1] <= t;
   }
 
+  // Whether row r sees all of the tile at t.
+  bool SeesTile(size_t r, size_t t) const { return AllSee(r, r + 1, t, t + kKeyTile); }
+
+  // Scores, then weights, of one row of a tile: (kKeyTile); slot_row: slot + r as in KeyTile.
+  float* ScoresOf(size_t slot_row) const { return w.scores + slot_row * kKeyTile; }
+
   // Whether there are so few rows that the buffers of a tile hold those of a whole chunk.
   bool Few() const { return rows <= kFewRows; }
 
@@ -634,7 +640,6 @@ HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile<typename C::Lane>& at)
   const size_t groups = (b.task.cache.head_dim + b.layout.group - 1) / b.layout.group;
   const size_t t = at.t;
   const auto* tile = b.Keys(t);
-  float* const scores = b.w.scores + at.slot * kKeyTile;
   for (size_t i = 0; i < kKeyTile; i += 4 * step) {
     const size_t slices = std::min<size_t>(4, (kKeyTile - i) / step), width = slices * step;
     size_t row = at.first, row_end = at.last;
@@ -654,7 +659,7 @@ HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile<typename C::Lane>& at)
               nullptr,
               0,
               nullptr,
-              scores + r * kKeyTile + i,
+              b.ScoresOf(at.slot + r) + i,
               kKeyTile,
               at.after_keys + i / step * groups * step};
     };
@@ -706,7 +711,7 @@ struct ValueSlices {
     return {{w, w + std::min<size_t>(1, last) * step, w + std::min<size_t>(2, last) * step,
              w + last * step},
             dim,
-            reinterpret_cast<const typename C::X*>(b.w.scores) + (slot + r) * kKeyTile + x,
+            reinterpret_cast<const typename C::X*>(b.ScoresOf(slot + r)) + x,
             kKeyTile,
             groups,
             c,
@@ -795,7 +800,7 @@ struct ValueSlices {
   HWY_INLINE void AddRows(size_t first, size_t last) const {
     const size_t end = t + kKeyTile;
     for (size_t r = first, n; r < last; r += n) {
-      if (b.AllSee(r, r + 1, t, end)) {
+      if (b.SeesTile(r, t)) {
         n = last - r;
         if (!b.AllSee(r, last, t, end)) {
           for (n = 1; b.AllSee(r, r + n + 1, t, end);) ++n;
@@ -805,7 +810,7 @@ struct ValueSlices {
         // Whole tokens, whose heads see the same, so that fewer ends are left over.
         const size_t group = b.task.group(), fit = Direct::kMostRows / group * group;
         const size_t most = std::min<size_t>(last - r, fit > 0 ? fit : Direct::kMostRows);
-        for (n = 1; n < most && !b.AllSee(r + n, r + n + 1, t, end);) ++n;
+        for (n = 1; n < most && !b.SeesTile(r + n, t);) ++n;
         AddPartly(r, n);
       }
     }
@@ -867,7 +872,7 @@ HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile<typename C::Lane>&
   float* const tile_max = w.tile_max + tile.slot;
   std::fill_n(tile_max, b.Few() ? kFewRows : kRowBlock, -HUGE_VALF);
   for (size_t r = tile.first; r < tile.last; ++r) {
-    float* scores = w.scores + (tile.slot + r) * kKeyTile;
+    float* scores = b.ScoresOf(tile.slot + r);
     const KeyRange seen = b.Seen(r, tile.t);
     if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
     if (seen.begin > 0) std::fill(scores, scores + seen.begin, -HUGE_VALF);
@@ -945,11 +950,11 @@ template <class C>
 HWY_INLINE void Weigh(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
   const Workspace& w = b.w;
   for (size_t r = tile.first; r < tile.last; ++r) {
-    float* scores = w.scores + (tile.slot + r) * kKeyTile;
+    float* scores = b.ScoresOf(tile.slot + r);
     float* sums = w.sums + 2 * r * kPanel;
     const float shift = w.shift[tile.slot + r], factor = w.factor[tile.slot + r];
     const KeyRange seen = b.Seen(r, tile.t);
-    if (seen.end - seen.begin == kKeyTile) {
+    if (b.SeesTile(r, tile.t)) {
       WeighSeen<C>(scores, 0, kKeyTile, shift, factor, sums);
     } else {
       WeighSeen<C>(scores, seen.begin, seen.end, shift, factor, sums);
@@ -960,10 +965,10 @@ HWY_INLINE void Weigh(const Block<C>& b, const KeyTile<typename C::Lane>& tile) 
 // Values of rows are scaled to the new maximum, unless AddValues does it.
 template <class C>
 HWY_INLINE void ScaleValues(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
-  const size_t dim = b.layout.padded_dim, end = tile.t + kKeyTile;
-  if (C::kTileScales && b.AllSee(tile.first, tile.last, tile.t, end)) return;
+  const size_t dim = b.layout.padded_dim;
+  if (C::kTileScales && b.AllSee(tile.first, tile.last, tile.t, tile.t + kKeyTile)) return;
   for (size_t r = tile.first; r < tile.last; ++r) {
-    if (C::kTileScales && b.AllSee(r, r + 1, tile.t, end)) continue;
+    if (C::kTileScales && b.SeesTile(r, tile.t)) continue;
     const float factor = b.w.factor[tile.slot + r];
     if (factor != 1.0f) Scale(b.w.chunk + r * dim, dim, factor);  // times 1 nothing changes
   }

@@ -20,7 +20,7 @@ size_t LogicalCpus() {
 }
 
 // Chunks that each participant gets of a large op, so that a slow one does not hold up the others.
-// One alone holds up nobody, and with one row memory is faster where chunks are longer.
+// With one row memory is faster where chunks are longer.
 constexpr size_t kChunksPerParticipant = 4, kChunksOfOneRow = 2;
 // The least work in a chunk, about a microsecond's: multiply-adds, or elements of row ops.
 constexpr size_t kMinMultiplyAdds = size_t{1} << 15;
@@ -118,15 +118,17 @@ Executor::Split Executor::SplitOp(const Op& op) const {
   }
 }
 
+// Chunks of a large op. A participant alone holds up nobody: it takes the op whole.
+size_t Executor::LargeChunks(size_t each) const {
+  return region_.at_once() == 1 ? 1 : region_.at_once() * each;
+}
+
 // By panels of 16 outputs. Row counts do not divide a matmul: the weights are read once.
 Executor::Split Executor::SplitMatmul(const Op& op) const {
   const size_t panels = CeilDiv(op.matrix->n, kPanel);
   const size_t work_of_panel = OutputRows(op) * kPanel * op.matrix->k;
-  const size_t participants = region_.at_once();
-  const size_t chunks_each = participants == 1     ? 1
-                             : OutputRows(op) == 1 ? kChunksOfOneRow
-                                                   : kChunksPerParticipant;
-  const size_t fair = CeilDiv(panels, participants * chunks_each);
+  const size_t each = OutputRows(op) == 1 ? kChunksOfOneRow : kChunksPerParticipant;
+  const size_t fair = CeilDiv(panels, LargeChunks(each));
   const size_t least = CeilDiv(kMinMultiplyAdds, work_of_panel);
   const size_t grain = RoundUp(std::max(fair, least), kPanelStep);
   return {panels, grain, CeilDiv(panels, grain)};
@@ -145,7 +147,7 @@ Executor::Split Executor::SplitAttention(const Op& op) const {
 Executor::Split Executor::SplitRows(const Op& op) const {
   const Tensor& output = graph_.tensors()[op.output];
   const size_t rows = Rows(output);
-  const size_t fair = CeilDiv(rows, region_.at_once() * kChunksPerParticipant);
+  const size_t fair = CeilDiv(rows, LargeChunks(kChunksPerParticipant));
   const size_t least = CeilDiv(kMinElements, output.cols);
   const size_t grain = std::max(fair, least);
   return {rows, grain, CeilDiv(rows, grain)};

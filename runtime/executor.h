@@ -67,6 +67,7 @@ class Executor final : private RegionWork {
 
   void SplitOps();
   Split SplitOp(const Op& op) const;
+  size_t LargeChunks(size_t each) const;
   Split SplitMatmul(const Op& op) const;
   Split SplitAttention(const Op& op) const;
   Split SplitRows(const Op& op) const;
