@@ -257,28 +257,39 @@ HWY_INLINE void StreamPanel(const uint8_t* block, const StepActs& x, size_t rows
   }
 }
 
-// One row against the first half of the panels, each with its partner in the second half. Returns
-// the first panel that is left: one if their number is odd, or all where this is not for them. Two
-// streams keep more of the memory busy than one, as long as neither jumps: panels side by side, by
-// turns, would be read at half the rate, since the processor runs ahead of each only to its end.
+// How many streams one row reads side by side where a vector is all of a panel: with two the row's
+// loads are shared, but each must be left for the other before long, or memory falls behind.
 template <class F>
-HWY_INLINE size_t BlockHalves(const MatmulTask& task, const Q8Acts& acts, size_t panel_begin,
-                              size_t panel_end) {
-  const size_t steps = task.k / kBlock, half = (panel_end - panel_begin) / 2;
-  if (task.m != 1 || steps > kStreamTerms || OutputsPerVector() != kPanel) return panel_begin;
-  if constexpr (HWY_MAX_LANES_D(DF32) >= kPanel) {
-    const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k);
-    const uint8_t* block = task.packed + panel_begin * panel_bytes;
-    StreamTerms terms;
-    const StepActs x = StreamActs<F>(acts, 1, 0, 1, 0, steps, 0, &terms);
-    for (size_t panel = panel_begin; panel < panel_begin + half; ++panel, block += panel_bytes) {
+inline constexpr size_t kBlockStreams = kPanelBlockBytes<F> / (F::kValues / kBlock) > 6 * 64 ? 1
+                                                                                             : 2;
+
+// One row. Panels are read front to back, or the first half of them beside the second: the
+// processor runs ahead of a stream for as long as it does not jump. Whatever there is to do between
+// two panels keeps it from doing so, which is why that is little and apart from BlockRows
+// (docs/design.md).
+template <class F>
+HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t panel_begin,
+                         size_t panel_end) {
+  const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k), blocks = task.k / F::kValues;
+  StreamTerms terms;
+  const StepActs x = StreamActs<F>(acts, 1, 0, 1, 0, task.k / kBlock, 0, &terms);
+  size_t panel = panel_begin;
+  if constexpr (kBlockStreams<F> == 2 && HWY_MAX_LANES_D(DF32) >= kPanel) {
+    const size_t half = OutputsPerVector() == kPanel ? (panel_end - panel_begin) / 2 : 0;
+    for (; panel < panel_begin + half; ++panel) {
       HWY_ALIGN float c[kPair] = {};
-      StreamRow<F, 2>(block, 0, half * panel_bytes, x, kBlock, task.k / F::kValues, c);
+      const uint8_t* block = task.packed + panel * panel_bytes;
+      StreamRow<F, 2>(block, 0, half * panel_bytes, x, kBlock, blocks, c);
       StorePair(task, panel, panel + 1, 0, 1, c);
       StorePair(task, panel + half, panel + half + 1, 0, 1, c + kPanel);
     }
+    panel += half;
   }
-  return panel_begin + 2 * half;
+  for (; panel < panel_end; ++panel) {
+    HWY_ALIGN float c[kPanel] = {};
+    StreamPanel<F>(task.packed + panel * panel_bytes, x, 1, 1, blocks, c);
+    StorePair(task, panel, panel + 1, 0, 1, c);
+  }
 }
 
 // Few rows against all panels, which are read one behind the other, as memory likes it best.
@@ -302,7 +313,7 @@ HWY_INLINE void BlockRows(const MatmulTask& task, const Q8Acts& acts, size_t pan
   HWY_ALIGN float c[kFewRows<F> * kPair];
   for (size_t panel = panel_begin; panel < panel_end; ++panel) {
     const uint8_t* block = task.packed + panel * panel_bytes;
-    std::memset(c, 0, sizeof(c));
+    std::memset(c, 0, m * kPair * sizeof(*c));
     for (size_t step = 0; step < steps; step += most) {
       const size_t count = std::min(most, steps - step);
       for (size_t g = 0; g < n_groups; ++g) {
@@ -323,8 +334,10 @@ template <class F>
 void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   const Q8Acts acts = Q8ActsIn(const_cast<void*>(task.act), task.m, task.k);
   if (task.m <= kFewRows<F>) {
-    const size_t begin = BlockHalves<F>(task, acts, panel_begin, panel_end);
-    return BlockRows<F>(task, acts, begin, panel_end);
+    if (task.m == 1 && task.k / kBlock <= kStreamTerms) {
+      return BlockRow<F>(task, acts, panel_begin, panel_end);
+    }
+    return BlockRows<F>(task, acts, panel_begin, panel_end);
   }
   const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k);
   HWY_ALIGN float c[kRowTile * kPair];
@@ -466,24 +479,28 @@ HWY_INLINE void ValueTile(const ValuePair& p, bool expand, size_t rows, size_t a
   }
 }
 
-// One row: panels stream by, 8 slices at a time.
-template <class F, class E>
+// One row. Its panels are cut into runs that are read side by side, so that several chains are
+// under way at a time: neighbours side by side, each of them soon at its end, would come from
+// memory more slowly (docs/design.md).
+template <class F, class E, size_t kSlices>
 HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   using W = typename E::W;
   const size_t slice = OutputsPerVector(), panel_bytes = ValueFormat<F>::PanelBytes(task.k);
   const auto* x = static_cast<const typename E::X*>(ActivationRow(F::kAct, task, 0));
-  HWY_ALIGN float c[8 * kPanel];
-  const size_t panels = 8 * slice / kPanel;
-  for (size_t panel = panel_begin; panel < panel_end; panel += panels) {
-    const W* w[8];
-    for (size_t i = 0; i < 8; ++i) {
+  const size_t runs = kSlices * slice / kPanel;
+  const size_t run = (panel_end - panel_begin + runs - 1) / runs;
+  HWY_ALIGN float c[kSlices * kPanel];
+  for (size_t begin = panel_begin; begin < panel_begin + run; ++begin) {
+    const W* w[kSlices];
+    for (size_t i = 0; i < kSlices; ++i) {
       // Beyond the end the last panel comes again, for nothing.
-      const size_t p = std::min(panel + i * slice / kPanel, panel_end - 1);
-      w[i] = reinterpret_cast<const W*>(task.packed + p * panel_bytes) + i * slice % kPanel;
+      const size_t panel = std::min(begin + i * slice / kPanel * run, panel_end - 1);
+      w[i] = reinterpret_cast<const W*>(task.packed + panel * panel_bytes) + i * slice % kPanel;
     }
-    StreamValues<E>(w, x, ValueFormat<F>::Groups(task.k), c);
-    for (size_t i = 0; i < panels && panel + i < panel_end; i += 2) {
-      StorePair(task, panel + i, panel_end, 0, 1, c + i * kPanel);
+    StreamValues<E, kSlices>(w, x, ValueFormat<F>::Groups(task.k), c);
+    for (size_t i = 0; i < runs; ++i) {
+      const size_t panel = begin + i * run;
+      if (panel < panel_end) StorePair(task, panel, panel + 1, 0, 1, c + i * kPanel);
     }
   }
 }
@@ -493,7 +510,12 @@ void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   using X = typename V::E::X;
   using W = typename V::E::W;
   static_assert(sizeof(W) == sizeof(typename F::Lane));
-  if (task.m == 1) return ValueRow<F, typename V::E>(task, panel_begin, panel_end);
+  if (task.m == 1) {
+    if (OutputsPerVector() < kPanel) {
+      return ValueRow<F, typename V::E, 8>(task, panel_begin, panel_end);
+    }
+    return ValueRow<F, typename V::E, 4>(task, panel_begin, panel_end);
+  }
   const size_t groups = ValueFormat<F>::Groups(task.k);
   const size_t panel_bytes = ValueFormat<F>::PanelBytes(task.k);
   const size_t x_stride = F::kAct == ActKind::kF32 ? task.act_stride : groups;

@@ -163,30 +163,36 @@ HWY_INLINE void TileRows(const typename E::W* w0, const typename E::W* w1, size_
   }
 }
 
-// One row against 8 slices: 8 chains cover the latency of the step. w: where each slice begins; c:
-// slices one behind the other. The processor sees by itself that panels are read front to back, and
-// asking for their lines ahead of it only slows it down (docs/design.md).
-template <class E>
+// One row against 4 or 8 slices, whose chains cover the latency of the step. w: where each slice
+// begins; c: slices one behind the other. The processor sees by itself that panels are read front
+// to back, and asking for their lines ahead of it only slows it down (docs/design.md).
+template <class E, size_t kSlices>
 HWY_NOINLINE void StreamValues(const typename E::W* const* w, const typename E::X* HWY_RESTRICT x,
                                size_t groups, float* HWY_RESTRICT c) {
   const DF32 df;
   [[maybe_unused]] const typename E::Scope scope;
+  constexpr bool kEight = kSlices == 8;
   const size_t step = hn::Lanes(df);
   const auto *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
-  const auto *w4 = w[4], *w5 = w[5], *w6 = w[6], *w7 = w[7];
+  const auto *w4 = w[kEight ? 4 : 0], *w5 = w[kEight ? 5 : 0], *w6 = w[kEight ? 6 : 0];
+  const auto* w7 = w[kEight ? 7 : 0];
   VF32 a0 = hn::Zero(df), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
   for (size_t g = 0; g < groups; ++g) {
     const size_t at = g * kPanel;
     const auto s = E::Spread(x[g]);
     a0 = E::Step(a0, E::Load(w0 + at), s), a1 = E::Step(a1, E::Load(w1 + at), s);
     a2 = E::Step(a2, E::Load(w2 + at), s), a3 = E::Step(a3, E::Load(w3 + at), s);
-    a4 = E::Step(a4, E::Load(w4 + at), s), a5 = E::Step(a5, E::Load(w5 + at), s);
-    a6 = E::Step(a6, E::Load(w6 + at), s), a7 = E::Step(a7, E::Load(w7 + at), s);
+    if constexpr (kEight) {
+      a4 = E::Step(a4, E::Load(w4 + at), s), a5 = E::Step(a5, E::Load(w5 + at), s);
+      a6 = E::Step(a6, E::Load(w6 + at), s), a7 = E::Step(a7, E::Load(w7 + at), s);
+    }
   }
   hn::StoreU(a0, df, c), hn::StoreU(a1, df, c + step);
   hn::StoreU(a2, df, c + 2 * step), hn::StoreU(a3, df, c + 3 * step);
-  hn::StoreU(a4, df, c + 4 * step), hn::StoreU(a5, df, c + 5 * step);
-  hn::StoreU(a6, df, c + 6 * step), hn::StoreU(a7, df, c + 7 * step);
+  if constexpr (kEight) {
+    hn::StoreU(a4, df, c + 4 * step), hn::StoreU(a5, df, c + 5 * step);
+    hn::StoreU(a6, df, c + 6 * step), hn::StoreU(a7, df, c + 7 * step);
+  }
 }
 
 // ---------------------------------------------------------------- blocks: 8-bit codes
@@ -356,6 +362,22 @@ HWY_INLINE VF32 StreamSub(VF32 acc, const StepSlice& w, const StepActs& x) {
   return Link<F>(acc, sum, scale, min, x, kSub, 0);
 }
 
+// Whether the codes of a step lie in several planes, which are used by turns.
+template <class F>
+constexpr bool HasSeveralPlanes() {
+  if constexpr (requires { F::kWidest; }) return F::kCodeBits > F::kWidest;
+  return false;
+}
+
+// Asks for the lines of a step in the order in which they lie, which is how the processor sees that
+// they are a stream, before they are used in another.
+template <class F>
+HWY_INLINE void TouchStep(const uint8_t* block, size_t step) {
+  constexpr size_t kBytes = F::CodeBytes(kBlock);
+  const size_t end = F::kHeaderBytes + (step + 1) * kBytes;
+  for (size_t i = step == 0 ? 0 : end - kBytes; i < end; i += 64) hwy::Prefetch(block + i);
+}
+
 // One row against `blocks` blocks of a slice, or of two that share the loads of the row: the one at
 // `lane`, and the next in the same panel or, if a vector is all of a panel, the one of the panel
 // `apart` bytes further. q_step: bytes from the row's codes of one step to those of the next.
@@ -369,6 +391,10 @@ HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, size
   for (size_t b = 0; b < blocks; ++b, block += kPanelBlockBytes<F>) {
     for (size_t step = 0; step < F::kValues / kBlock; ++step, x = NextStep<F>(x, q_step)) {
       const StepSlice v = {block, step, lane, x.q}, w = {block + apart, step, second, x.q};
+      if constexpr (HasSeveralPlanes<F>()) {
+        TouchStep<F>(block, step);
+        if constexpr (kSlices > 1) TouchStep<F>(block + apart, step);
+      }
       a0 = StreamSub<F, 0>(a0, v, x);
       if constexpr (kSlices > 1) a1 = StreamSub<F, 0>(a1, w, x);
       if constexpr (kTwoSubs) a0 = StreamSub<F, 1>(a0, v, x);
