@@ -257,11 +257,10 @@ HWY_INLINE void StreamPanel(const uint8_t* block, const StepActs& x, size_t rows
   }
 }
 
-// How many streams one row reads side by side where a vector is all of a panel: with two the row's
-// loads are shared, but each must be left for the other before long, or memory falls behind.
+// Whether one row reads two streams side by side where a vector is all of a panel: they share the
+// row's loads, but each must be left for the other before long, or memory falls behind.
 template <class F>
-inline constexpr size_t kBlockStreams = kPanelBlockBytes<F> / (F::kValues / kBlock) > 6 * 64 ? 1
-                                                                                             : 2;
+inline constexpr bool kTwoStreams = kPanelBlockBytes<F>* kBlock / F::kValues <= 6 * 64;
 
 // One row. Panels are read front to back, or the first half of them beside the second: the
 // processor runs ahead of a stream for as long as it does not jump. Whatever there is to do between
@@ -274,7 +273,7 @@ HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t pane
   StreamTerms terms;
   const StepActs x = StreamActs<F>(acts, 1, 0, 1, 0, task.k / kBlock, 0, &terms);
   size_t panel = panel_begin;
-  if constexpr (kBlockStreams<F> == 2 && HWY_MAX_LANES_D(DF32) >= kPanel) {
+  if constexpr (kTwoStreams<F> && HWY_MAX_LANES_D(DF32) >= kPanel) {
     const size_t half = OutputsPerVector() == kPanel ? (panel_end - panel_begin) / 2 : 0;
     for (; panel < panel_begin + half; ++panel) {
       HWY_ALIGN float c[kPair] = {};

@@ -393,7 +393,7 @@ HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, size
       const StepSlice v = {block, step, lane, x.q}, w = {block + apart, step, second, x.q};
       if constexpr (HasSeveralPlanes<F>()) {
         TouchStep<F>(block, step);
-        if constexpr (kSlices > 1) TouchStep<F>(block + apart, step);
+        if (kSlices > 1 && apart != 0) TouchStep<F>(block + apart, step);
       }
       a0 = StreamSub<F, 0>(a0, v, x);
       if constexpr (kSlices > 1) a1 = StreamSub<F, 0>(a1, w, x);
