@@ -86,6 +86,7 @@ void CosSin(double a, double* cosine, double* sine) {
 
 void RopeTable(size_t first, size_t count, size_t n_rot, double base, double freq_scale,
                const float* factors, float* table) {
+  if (count == 0) return;  // or all frequencies of however wide a head would be found for nothing
   const double log_base = Log(base);
   for (size_t i = 0; i < n_rot / 2; ++i) {
     double frequency = Exp(-2.0 * static_cast<double>(i) / static_cast<double>(n_rot) * log_base);

@@ -810,6 +810,8 @@ TEST_F(KernelCApiTest, RowOpErrors) {
               "m x n");
   ExpectError(hob_rope_table(0, 0, SIZE_MAX - 1, 1e4, 1.0, x.data(), out.data()), HOB_ERROR_SHAPE,
               "count x n_rot");
+  EXPECT_EQ(hob_rope_table(0, 0, size_t{1} << 56, 1e4, 1.0, nullptr, out.data()), HOB_OK)
+      << "no positions are done at once, however wide the head";
   ExpectError(hob_rope_table(0, 1, 64, 10000.0, 1.0, nullptr, nullptr), HOB_ERROR_ARGUMENT,
               "table");
   EXPECT_NE(hob_rope_table(0, 1, 63, 10000.0, 1.0, nullptr, out.data()), HOB_OK) << "odd n_rot";
