@@ -162,10 +162,9 @@ HWY_INLINE void PrefetchOutputs(const MatmulTask& task, size_t n, size_t row, si
 // find them in a cache. A panel's end is followed by the other of the pair, and then by the next.
 template <class F>
 HWY_INLINE void PrefetchStep(const PanelPair& panels, size_t panel_bytes, size_t step) {
-  constexpr size_t kStepBytes = kPanelBlockBytes<F> / (F::kValues / kBlock);
-  size_t begin = step * kStepBytes + kStreamAhead;
+  size_t begin = step * kStepBytes<F> + kStreamAhead;
   if (begin >= panel_bytes && panels.first != panels.second) begin += panel_bytes;
-  for (size_t at = begin; at < begin + kStepBytes; at += 64) {
+  for (size_t at = begin; at < begin + kStepBytes<F>; at += 64) {
     hwy::Prefetch(panels.first + at);
     hwy::Prefetch(panels.second + at);
   }
@@ -260,7 +259,7 @@ HWY_INLINE void StreamPanel(const uint8_t* block, const StepActs& x, size_t rows
 // Whether one row reads two streams side by side where a vector is all of a panel: they share the
 // row's loads, but each must be left for the other before long, or memory falls behind.
 template <class F>
-inline constexpr bool kTwoStreams = kPanelBlockBytes<F>* kBlock / F::kValues <= 6 * 64;
+inline constexpr bool kTwoStreams = (kStepBytes<F> <= 6 * 64);
 
 // One row. Panels are read front to back, or the first half of them beside the second: the
 // processor runs ahead of a stream for as long as it does not jump. Whatever there is to do between

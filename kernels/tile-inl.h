@@ -203,6 +203,10 @@ HWY_NOINLINE void StreamValues(const typename E::W* const* w, const typename E::
 template <class F>
 inline constexpr size_t kSubsPerStep = kBlock / F::kSub;
 
+// What a step has of a panel block's bytes, its share of the header included.
+template <class F>
+inline constexpr size_t kStepBytes = kPanelBlockBytes<F> / (F::kValues / kBlock);
+
 // Some rows of activations in one step.
 struct StepActs {
   const int8_t* q;       // codes [rows][32]
@@ -458,7 +462,7 @@ template <class F, size_t kRows>
 HWY_NOINLINE void StreamRows(const uint8_t* HWY_RESTRICT block, size_t lane, StepActs x,
                              size_t q_step, size_t blocks, float* HWY_RESTRICT c, size_t c_stride) {
   const DF32 df;
-  constexpr size_t kSteps = F::kValues / kBlock, kStepBytes = kPanelBlockBytes<F> / kSteps;
+  constexpr size_t kSteps = F::kValues / kBlock;
   float *c2 = c + (kRows > 2 ? 2 * c_stride : 0), *c4 = c + (kRows > 4 ? 4 * c_stride : 0);
   VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + c_stride);
   VF32 a2 = hn::LoadU(df, c2), a3 = hn::LoadU(df, c2 + c_stride);
@@ -468,7 +472,7 @@ HWY_NOINLINE void StreamRows(const uint8_t* HWY_RESTRICT block, size_t lane, Ste
   for (size_t b = 0; b < blocks; ++b, block += kPanelBlockBytes<F>) {
     for (size_t step = 0; step < kSteps; ++step, x = NextStep<F>(x, q_step)) {
       const StepSlice w = {block, step, lane, x.q};
-      for (size_t i = step * kStepBytes; i < (step + 1) * kStepBytes; i += 64) {
+      for (size_t i = step * kStepBytes<F>; i < (step + 1) * kStepBytes<F>; i += 64) {
         hwy::Prefetch(block + kStreamAhead + i);
       }
       StreamSubRows<F, kRows, 0>(w, x, a0, a1, a2, a3, a4, a5, a6, a7);
