@@ -225,12 +225,11 @@ namespace hob {
 namespace HWY_NAMESPACE {
 
 // How a cache type's elements go through the tile (q8_0 as bf16, once decoded): Direct as they lie
-// in the cache, Whole where many rows want them, which are expanded before if they differ. X: what
-// q and weights are.
+// in the cache; kExpands: where many rows want them, they are first split into halves, in L1. X:
+// what q and weights are.
 struct CacheF32 {
   using Lane = float;
   using Direct = GridF32;
-  using Whole = GridF32;
   using X = float;
   static constexpr bool kPairs = false, kExpands = false, kPairsX = false;
   static constexpr bool kTileScales = true;
@@ -239,7 +238,6 @@ struct CacheF32 {
 struct CacheBF16 {
   using Lane = uint32_t;
   using Direct = std::conditional_t<kHasBF16Dot, GridPairs, GridSplit>;
-  using Whole = std::conditional_t<kHasBF16Dot, GridPairs, GridHalves>;
   using X = typename Direct::X;
   static constexpr bool kPairs = true, kExpands = !kHasBF16Dot, kPairsX = kHasBF16Dot;
   // Under BF16Scope a product may round to zero that is normal without it.

@@ -347,8 +347,7 @@ class ModelBench {
     speed.tokens = prompt_tokens_;
     speed.work = session_->WorkOf(0, prompt_tokens_);
     Measure(
-        ArithmeticLimit(speed.work, measured_.participants), [&] { return EvalPrompt(nullptr); },
-        speed);
+        ArithmeticLimit(speed.work, LimitThreads()), [&] { return EvalPrompt(nullptr); }, speed);
     return speed;
   }
 
@@ -360,7 +359,7 @@ class ModelBench {
     Fill(before);
     const double step_bytes = speed.work.bytes() / static_cast<double>(generate_tokens_);
     Measure(
-        ReadLimit(speed.work, step_bytes, measured_.participants),
+        ReadLimit(speed.work, step_bytes, LimitThreads()),
         [&] { return Generate(before, nullptr); }, speed);
     return speed;
   }
@@ -385,6 +384,9 @@ class ModelBench {
       Advance();
     }
   }
+
+  // More threads than CPUs take turns, and what they do then says nothing about the machine.
+  size_t LimitThreads() const { return std::min(measured_.participants, measure::CpuCount()); }
 
   double LimitSeconds(const Limit& limit) const {
     const double seconds = limit.SecondsNow();
