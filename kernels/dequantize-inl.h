@@ -78,10 +78,18 @@ HWY_INLINE VCode LevelQuad(const uint8_t* panel_block, size_t step, size_t lane)
   return ToCodes<F>(code);
 }
 
+// A vector of 16-bit values. Loaded as bytes: rows of a file lie at any address, and a pointer to
+// such values must not be odd (Highway looks into a float16_t through it).
+template <class D16>
+HWY_INLINE hn::Vec<D16> Load16(D16 d16, const uint8_t* p) {
+  const hn::Repartition<uint8_t, D16> d8;
+  return hn::BitCast(d16, hn::LoadU(d8, p));
+}
+
 // One slice of f16 as f32, exact.
 HWY_INLINE VF32 LoadF16(const uint8_t* p) {
   const hn::Rebind<hwy::float16_t, DF32> df16;
-  return hn::PromoteTo(DF32(), hn::LoadU(df16, reinterpret_cast<const hwy::float16_t*>(p)));
+  return hn::PromoteTo(DF32(), Load16(df16, p));
 }
 
 // One slice of unsigned or signed bytes as f32.

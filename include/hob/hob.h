@@ -139,8 +139,9 @@ HOB_API hob_status hob_format_from_name(const char* name, hob_format* format);
 HOB_API hob_status hob_quantize_rows(hob_format format, const float* src, size_t rows, size_t k,
                                      void* dst, const hob_threads* threads);
 
-// Decodes: dst[rows][k] from src[rows][row bytes]. Exact: every value is representable in f32
-// except for one rounding of scale * code where the format's definition has one.
+// Decodes: dst[rows][k] from src[rows][row bytes], which may lie at any address. Exact: every value
+// is representable in f32 except for one rounding of scale * code where the format's definition has
+// one.
 HOB_API hob_status hob_dequantize_rows(hob_format format, const void* src, size_t rows, size_t k,
                                        float* dst, const hob_threads* threads);
 

@@ -53,10 +53,9 @@ void DequantizeBF16(const uint8_t* in, size_t k, float* out) {
   const DF32 df;
   const DU32 du;
   const hn::Rebind<uint16_t, DU32> du16;
-  const auto* values = reinterpret_cast<const uint16_t*>(in);
   size_t i = 0;
   for (; i + hn::Lanes(df) <= k; i += hn::Lanes(df)) {
-    const VU32 bits = hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(du16, values + i)));
+    const VU32 bits = hn::ShiftLeft<16>(hn::PromoteTo(du, Load16(du16, in + 2 * i)));
     hn::StoreU(hn::BitCast(df, bits), df, out + i);
   }
   for (; i < k; ++i) out[i] = BF16::Decode(in + 2 * i);
