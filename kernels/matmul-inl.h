@@ -176,22 +176,23 @@ HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const Pane
                           size_t n, size_t row, size_t rows, float* c) {
   const size_t slice = OutputsPerVector();
   RowTerms terms;
-  std::memset(c, 0, rows * kPair * sizeof(float));
+  std::memset(c, 0, (rows + kPairRows - 1) / kPairRows * kPairRows * kPair * sizeof(float));
   const size_t steps = task.k / kBlock;
   for (size_t step = 0; step < steps; ++step) {
     PrefetchOutputs(task, n, row, rows, step, steps);
     if (row == 0) PrefetchStep<F>(panels, BlockFormat<F>::PanelBytes(task.k), step);
     const StepActs x = ActsOf<F>(acts, task.m, step, row, rows, &terms);
     const size_t block = step * kBlock / F::kValues * kPanelBlockBytes<F>;
-    for (size_t i = 0; i < kPair; i += 2 * slice) {
-      const size_t j = i + slice;
-      const TwoSlices w = {panels.Of(i) + block, i % kPanel, panels.Of(j) + block, j % kPanel,
-                           step % (F::kValues / kBlock)};
-      if constexpr (kDots<F> && kManyRegisters) {
+    const size_t in_block = step % (F::kValues / kBlock);
+    if constexpr (kDots<F> && kManyRegisters) {
+      for (size_t i = 0; i < kPair; i += 2 * slice) {
+        const size_t j = i + slice;
+        const TwoSlices w = {panels.Of(i) + block, i % kPanel, panels.Of(j) + block, j % kPanel,
+                             in_block};
         TileStep<F>(w, x, rows, c + i, kPair, slice);
-      } else {
-        TileStepL1<F>(w, x, rows, c + i, kPair, slice);
       }
+    } else {
+      TileStepL1<F>({panels.first + block, panels.second + block, in_block}, x, rows, c);
     }
   }
 }

@@ -52,10 +52,7 @@ struct ElementF32 {
 
 struct ElementF16 : ElementF32 {
   using W = uint16_t;
-  static HWY_INLINE VF32 Load(const W* w) {
-    const hn::Rebind<hwy::float16_t, DF32> df16;
-    return hn::PromoteTo(DF32(), hn::LoadU(df16, reinterpret_cast<const hwy::float16_t*>(w)));
-  }
+  static HWY_INLINE VF32 Load(const W* w) { return LoadF16(reinterpret_cast<const uint8_t*>(w)); }
 };
 
 // Pairs along k, the first in the high half.
@@ -233,15 +230,24 @@ HWY_INLINE VI32 StartOf(const StepActs& x, size_t sub, size_t row) {
   return hn::Set(DI32(), x.start[sub * x.gap + row]);
 }
 
-// One link of the chain: acc + sum * (w_scale * x_scale) - w_min * x_min.
+// One link of the chain: acc + sum * (w_scale * x_scale) - w_min * x_min, where x_min is the row's
+// scale * sum(q).
+template <class F>
+HWY_INLINE VF32 LinkTerms(VF32 acc, VI32 sum, VF32 w_scale, VF32 w_min, VF32 x_scale, VF32 x_min) {
+  const DF32 df;
+  const VF32 scale = hn::Mul(w_scale, x_scale);
+  acc = hn::MulAdd(hn::ConvertTo(df, sum), scale, acc);
+  if constexpr (F::kHasMin) acc = hn::NegMulAdd(w_min, x_min, acc);
+  return acc;
+}
+
 template <class F>
 HWY_INLINE VF32 Link(VF32 acc, VI32 sum, VF32 w_scale, VF32 w_min, const StepActs& x, size_t sub,
                      size_t row) {
   const DF32 df;
-  const VF32 scale = hn::Mul(w_scale, hn::Set(df, x.scale[row]));
-  acc = hn::MulAdd(hn::ConvertTo(df, sum), scale, acc);
-  if constexpr (F::kHasMin) acc = hn::NegMulAdd(w_min, hn::Set(df, x.min[sub * x.gap + row]), acc);
-  return acc;
+  VF32 x_min = hn::Zero(df);
+  if constexpr (F::kHasMin) x_min = hn::Set(df, x.min[sub * x.gap + row]);
+  return LinkTerms<F>(acc, sum, w_scale, w_min, hn::Set(df, x.scale[row]), x_min);
 }
 
 template <class F>
@@ -516,8 +522,11 @@ HWY_INLINE void LinkRow(VI32 i0, VI32 i1, VF32 scale0, VF32 scale1, VF32 min0, V
 // slice a conversion, a product, and one or two fused multiply-adds. c: rows c_stride apart, slices
 // c_gap apart.
 template <class F>
-HWY_NOINLINE void TileStep(TwoSlices w, StepActs x, size_t rows, float* HWY_RESTRICT c,
-                           size_t c_stride, size_t c_gap) {
+HWY_NOINLINE void TileStep(const TwoSlices& slices, const StepActs& acts, size_t rows,
+                           float* HWY_RESTRICT c, size_t c_stride, size_t c_gap) {
+  // Copies that are in registers: by value they would go over the stack, and wait for it.
+  const TwoSlices w = slices;
+  const StepActs x = acts;
   const auto level0 = [&]<size_t kQuad>()
                           HWY_ATTR { return LevelQuad<F, kQuad>(w.block0, w.step, w.lane0); };
   const auto level1 = [&]<size_t kQuad>()

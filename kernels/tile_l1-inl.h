@@ -1,6 +1,8 @@
 // The tile of block formats for targets without an int8 dot (isa-inl.h says how they multiply), or
 // with few registers: what TileStep in tile-inl.h does, with the levels in L1 instead of registers,
-// of which AVX2 has only 16, and two rows at a time, so that each load of levels serves twice.
+// of which AVX2 has only 16. It takes all 32 outputs of a pair of panels at once, for two rows (or
+// four, where a panel is one vector): eight sums, for which a load of levels serves every row, and
+// a load of activations every slice.
 
 #include <cstddef>
 #include <cstdint>
@@ -22,48 +24,99 @@ namespace HWY_NAMESPACE {
 template <class F>
 inline constexpr bool kWide = !kDots<F> && kQuadsIn16Bits<F> == 0;
 
-// One step of two slices, unpacked: for each quad its two slices, as bytes or as even and odd
-// words; then scale and min of each sub-block and slice.
+// The slices of two panels, 4 of AVX2 or 2 of AVX-512, and the rows that make eight sums of them.
+inline constexpr size_t kPairSlices = 2 * kPanel / HWY_MAX_LANES_D(DF32);
+inline constexpr size_t kPairRows = 8 / kPairSlices;
+
+// A step of 32 in a block of each of two panels.
+struct PairStep {
+  const uint8_t* block0;
+  const uint8_t* block1;
+  size_t step;
+
+  StepSlice Slice(size_t i) const {
+    const size_t lane = i * HWY_MAX_LANES_D(DF32);
+    return {lane < kPanel ? block0 : block1, step, lane % kPanel, nullptr};
+  }
+};
+
+// It unpacked. levels: vectors [quad][slice], or of 16 bits [quad][even, odd][slice].
 struct UnpackedStep {
   alignas(64) uint8_t levels[8 * 2 * 2 * 64];
-  alignas(64) float scale[2][2][kPanel];
-  alignas(64) float min[2][2][kPanel];
+  alignas(64) float scale[2][2 * kPanel];  // of each sub-block
+  alignas(64) float min[2][2 * kPanel];
+
+  static HWY_INLINE size_t At(size_t vector, size_t slice) {
+    return (vector * kPairSlices + slice) * hn::Lanes(DU8());
+  }
+  HWY_INLINE void Store(VU8 level, size_t vector, size_t slice) {
+    hn::Store(level, DU8(), levels + At(vector, slice));
+  }
+  HWY_INLINE VU8 Load(size_t vector, size_t slice) const {
+    VU8 level = hn::Load(DU8(), levels + At(vector, slice));
+    Pin(level);  // or GCC loads it for every use
+    return level;
+  }
 };
 
 template <class F, size_t kQuad>
-HWY_INLINE void UnpackQuads(const TwoSlices& w, UnpackedStep* u) {
+HWY_INLINE void UnpackQuads(const StepSlice& w, size_t slice, UnpackedStep* u) {
   if constexpr (kQuad < 8) {
-    const size_t bytes = hn::Lanes(DU8());
-    const auto level0 = LevelQuad<F, kQuad>(w.block0, w.step, w.lane0);
-    const auto level1 = LevelQuad<F, kQuad>(w.block1, w.step, w.lane1);
+    const VU8 level = LevelQuad<F, kQuad>(w);
     if constexpr (kWide<F>) {
-      auto* out = reinterpret_cast<int16_t*>(u->levels + kQuad * 4 * bytes);
-      const size_t words = bytes / 2;
-      hn::Store(EvenLevels(level0), DI16(), out);
-      hn::Store(EvenLevels(level1), DI16(), out + words);
-      hn::Store(OddLevels(level0), DI16(), out + 2 * words);
-      hn::Store(OddLevels(level1), DI16(), out + 3 * words);
+      u->Store(hn::BitCast(DU8(), EvenLevels(level)), 2 * kQuad, slice);
+      u->Store(hn::BitCast(DU8(), OddLevels(level)), 2 * kQuad + 1, slice);
     } else {
-      hn::Store(level0, DU8(), u->levels + kQuad * 2 * bytes);
-      hn::Store(level1, DU8(), u->levels + (kQuad * 2 + 1) * bytes);
+      u->Store(level, kQuad, slice);
     }
-    UnpackQuads<F, kQuad + 1>(w, u);
+    UnpackQuads<F, kQuad + 1>(w, slice, u);
   }
 }
 
 template <class F>
-HWY_INLINE void Unpack(const TwoSlices& w, UnpackedStep* u) {
+HWY_INLINE void Unpack(const PairStep& pair, UnpackedStep* u) {
   const DF32 df;
-  UnpackQuads<F, 0>(w, u);
-  for (size_t s = 0; s < kSubsPerStep<F>; ++s) {
-    const size_t sub = w.step * kSubsPerStep<F> + s;
-    hn::Store(F::Scale(w.block0, sub, w.lane0), df, u->scale[s][0]);
-    hn::Store(F::Scale(w.block1, sub, w.lane1), df, u->scale[s][1]);
-    if constexpr (F::kHasMin) {
-      hn::Store(F::Min(w.block0, sub, w.lane0), df, u->min[s][0]);
-      hn::Store(F::Min(w.block1, sub, w.lane1), df, u->min[s][1]);
+  for (size_t i = 0; i < kPairSlices; ++i) {
+    const StepSlice w = pair.Slice(i);
+    UnpackQuads<F, 0>(w, i, u);
+    for (size_t s = 0; s < kSubsPerStep<F>; ++s) {
+      const size_t sub = w.step * kSubsPerStep<F> + s, lane = i * hn::Lanes(df);
+      hn::Store(F::Scale(w.block, sub, w.lane), df, u->scale[s] + lane);
+      if constexpr (F::kHasMin) hn::Store(F::Min(w.block, sub, w.lane), df, u->min[s] + lane);
     }
   }
+}
+
+// Eight sums: of slice 0 for every row, then of slice 1 ... V is a parameter of all that uses them,
+// since vectors of SVE, which has no use for this, cannot be in a struct.
+template <class V>
+struct Sums {
+  V s0, s1, s2, s3, s4, s5, s6, s7;
+};
+
+template <class V>
+HWY_INLINE Sums<V> MakeSums(const auto& f) {
+  return {f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)};
+}
+
+HWY_INLINE constexpr size_t SliceOf(size_t sum) { return sum / kPairRows; }
+HWY_INLINE constexpr size_t RowOf(size_t sum) { return sum % kPairRows; }
+
+// Where the activations of a tile's rows are, counted from the first. Rows that there are not are
+// the first again, and what becomes of them is not used.
+struct RowPlaces {
+  size_t r1, r2, r3;
+
+  HWY_INLINE size_t operator[](size_t row) const {
+    return row == 0 ? 0 : row == 1 ? r1 : row == 2 ? r2 : r3;
+  }
+};
+
+// The activations `rows` rows further.
+HWY_INLINE StepActs RowsAfter(StepActs x, size_t rows) {
+  x.q += rows * kBlock, x.words += rows * kBlock;
+  x.scale += rows, x.start += rows, x.min += rows;
+  return x;
 }
 
 // The same 2 words of activations in every lane.
@@ -73,121 +126,134 @@ HWY_INLINE VI16 SpreadWords(const int16_t* x) {
   return hn::BitCast(DI16(), hn::Set(DI32(), pair));
 }
 
-// Adds the products of quads [kQuad, kEnd), bytes, of two slices and two rows in 16 bits.
-template <size_t kQuad, size_t kEnd>
-HWY_INLINE void AddBytes(const UnpackedStep& u, const int8_t* q0, const int8_t* q1, VI16& s00,
-                         VI16& s01, VI16& s10, VI16& s11) {
+// f(sum, w, index) for each sum, with what `level` gives for its slice. Pinned, or GCC would make
+// all products first, and spill them.
+template <class V>
+HWY_INLINE void ForEachSum(Sums<V>& sums, const auto& level, const auto& f) {
+  auto w = level(0);
+  const auto one = [&](V& sum, size_t i) HWY_ATTR {
+    if (i > 0 && RowOf(i) == 0) w = level(SliceOf(i));
+    f(sum, w, i);
+    Pin(sum);
+  };
+  one(sums.s0, 0), one(sums.s1, 1), one(sums.s2, 2), one(sums.s3, 3);
+  one(sums.s4, 4), one(sums.s5, 5), one(sums.s6, 6), one(sums.s7, 7);
+}
+
+// Adds the products of quads [kQuad, kEnd) in 16 bits.
+template <size_t kQuad, size_t kEnd, class V>
+HWY_INLINE void AddBytes(const UnpackedStep& u, const int8_t* q, const RowPlaces& at,
+                         Sums<V>& sums) {
   if constexpr (kQuad < kEnd) {
-    const size_t bytes = hn::Lanes(DU8());
-    VU8 w0 = hn::Load(DU8(), u.levels + kQuad * 2 * bytes);
-    VU8 w1 = hn::Load(DU8(), u.levels + (kQuad * 2 + 1) * bytes);
-    Pin(w0, w1);
-    const VI8 x0 = SpreadQuad(q0 + 4 * kQuad), x1 = SpreadQuad(q1 + 4 * kQuad);
-    s00 = hn::Add(s00, Products(w0, x0)), s01 = hn::Add(s01, Products(w1, x0));
-    s10 = hn::Add(s10, Products(w0, x1)), s11 = hn::Add(s11, Products(w1, x1));
-    Pin(s00, s01, s10, s11);
-    AddBytes<kQuad + 1, kEnd>(u, q0, q1, s00, s01, s10, s11);
+    const auto level = [&](size_t slice) HWY_ATTR { return u.Load(kQuad, slice); };
+    ForEachSum(sums, level, [&](V& sum, VU8 w, size_t i) HWY_ATTR {
+      sum = hn::Add(sum, Products(w, SpreadQuad(q + at[RowOf(i)] * kBlock + 4 * kQuad)));
+    });
+    AddBytes<kQuad + 1, kEnd>(u, q, at, sums);
   }
 }
 
-// The same with a dot.
-template <class F, size_t kQuad, size_t kEnd>
-HWY_INLINE void AddDots(const UnpackedStep& u, const int8_t* q0, const int8_t* q1, VI32& i00,
-                        VI32& i01, VI32& i10, VI32& i11) {
-  if constexpr (kQuad < kEnd) {
-    const size_t bytes = hn::Lanes(DU8());
-    VU8 w0 = hn::Load(DU8(), u.levels + kQuad * 2 * bytes);
-    VU8 w1 = hn::Load(DU8(), u.levels + (kQuad * 2 + 1) * bytes);
-    Pin(w0, w1);
-    const VI8 x0 = SpreadQuad(q0 + 4 * kQuad), x1 = SpreadQuad(q1 + 4 * kQuad);
-    i00 = Dot4<F>(i00, w0, x0), i01 = Dot4<F>(i01, w1, x0);
-    i10 = Dot4<F>(i10, w0, x1), i11 = Dot4<F>(i11, w1, x1);
-    AddDots<F, kQuad + 1, kEnd>(u, q0, q1, i00, i01, i10, i11);
-  }
-}
-
-// The same without, for all of a sub-block, carried to 32 bits as often as it must be.
-template <class F, size_t kQuad, size_t kEnd>
-HWY_INLINE void AddByteQuads(const UnpackedStep& u, const int8_t* q0, const int8_t* q1, VI32& i00,
-                             VI32& i01, VI32& i10, VI32& i11) {
-  if constexpr (kDots<F>) {
-    AddDots<F, kQuad, kEnd>(u, q0, q1, i00, i01, i10, i11);
-  } else if constexpr (kQuad < kEnd) {
+// Adds the products of quads [kQuad, kEnd), with a dot, or carried to 32 bits as often as they must
+// be.
+template <class F, size_t kQuad, size_t kEnd, class V>
+HWY_INLINE void AddQuads(const UnpackedStep& u, const int8_t* q, const RowPlaces& at,
+                         Sums<V>& sums) {
+  if constexpr (kQuad == kEnd) {
+    return;
+  } else if constexpr (kDots<F>) {
+    const auto level = [&](size_t slice) HWY_ATTR { return u.Load(kQuad, slice); };
+    ForEachSum(sums, level, [&](V& sum, VU8 w, size_t i) HWY_ATTR {
+      sum = Dot4<F>(sum, w, SpreadQuad(q + at[RowOf(i)] * kBlock + 4 * kQuad));
+    });
+    AddQuads<F, kQuad + 1, kEnd>(u, q, at, sums);
+  } else if constexpr (kQuadsIn16Bits<F> == 2) {
+    // There are no registers for sums of 16 bits beside those of 32 but for one at a time.
+    const auto level = [&](size_t slice) HWY_ATTR {
+      return hn::Create2(DU8(), u.Load(kQuad, slice), u.Load(kQuad + 1, slice));
+    };
+    ForEachSum(sums, level, [&](V& sum, const auto& w, size_t i) HWY_ATTR {
+      const int8_t* x = q + at[RowOf(i)] * kBlock + 4 * kQuad;
+      const VI16 first = Products(hn::Get2<0>(w), SpreadQuad(x));
+      sum = AddPairs(sum, hn::Add(first, Products(hn::Get2<1>(w), SpreadQuad(x + 4))));
+    });
+    AddQuads<F, kQuad + 2, kEnd>(u, q, at, sums);
+  } else {
     constexpr size_t kNext = kQuad + kQuadsIn16Bits<F> < kEnd ? kQuad + kQuadsIn16Bits<F> : kEnd;
-    VI16 s00 = hn::Zero(DI16()), s01 = s00, s10 = s00, s11 = s00;
-    AddBytes<kQuad, kNext>(u, q0, q1, s00, s01, s10, s11);
-    i00 = AddPairs(i00, s00), i01 = AddPairs(i01, s01);
-    i10 = AddPairs(i10, s10), i11 = AddPairs(i11, s11);
-    Pin(i00, i01, i10, i11);
-    AddByteQuads<F, kNext, kEnd>(u, q0, q1, i00, i01, i10, i11);
+    auto more = MakeSums<VI16>([](size_t) HWY_ATTR { return hn::Zero(DI16()); });
+    AddBytes<kQuad, kNext>(u, q, at, more);
+    sums.s0 = AddPairs(sums.s0, more.s0), sums.s1 = AddPairs(sums.s1, more.s1);
+    sums.s2 = AddPairs(sums.s2, more.s2), sums.s3 = AddPairs(sums.s3, more.s3);
+    sums.s4 = AddPairs(sums.s4, more.s4), sums.s5 = AddPairs(sums.s5, more.s5);
+    sums.s6 = AddPairs(sums.s6, more.s6), sums.s7 = AddPairs(sums.s7, more.s7);
+    AddQuads<F, kNext, kEnd>(u, q, at, sums);
   }
 }
 
-// And with words: x0 and x1 have the even codes of all quads, then the odd ones.
-template <size_t kQuad, size_t kEnd>
-HWY_INLINE void AddWordQuads(const UnpackedStep& u, const int16_t* x0, const int16_t* x1, VI32& i00,
-                             VI32& i01, VI32& i10, VI32& i11) {
-  if constexpr (kQuad < kEnd) {
-    const size_t words = hn::Lanes(DI16());
-    const auto* w = reinterpret_cast<const int16_t*>(u.levels) + kQuad * 4 * words;
-    for (size_t odd = 0; odd < 2; ++odd, w += 2 * words, x0 += 16, x1 += 16) {
-      VI16 w0 = hn::Load(DI16(), w), w1 = hn::Load(DI16(), w + words);
-      Pin(w0, w1);
-      const VI16 s0 = SpreadWords(x0 + 2 * kQuad), s1 = SpreadWords(x1 + 2 * kQuad);
-      i00 = AddProducts(i00, w0, s0), i01 = AddProducts(i01, w1, s0);
-      i10 = AddProducts(i10, w0, s1), i11 = AddProducts(i11, w1, s1);
-      Pin(i00, i01, i10, i11);
-    }
-    AddWordQuads<kQuad + 1, kEnd>(u, x0 - 32, x1 - 32, i00, i01, i10, i11);
+// Adds the products of vectors [kVector, kEnd) of words; of x there are the even codes of all
+// quads, then the odd ones.
+template <size_t kVector, size_t kEnd, class V>
+HWY_INLINE void AddWords(const UnpackedStep& u, const int16_t* x, const RowPlaces& at,
+                         Sums<V>& sums) {
+  if constexpr (kVector < kEnd) {
+    constexpr size_t kPlace = kVector % 2 * (kBlock / 2) + kVector / 2 * 2;
+    const auto level = [&](size_t slice)
+                           HWY_ATTR { return hn::BitCast(DI16(), u.Load(kVector, slice)); };
+    ForEachSum(sums, level, [&](V& sum, VI16 w, size_t i) HWY_ATTR {
+      sum = AddProducts(sum, w, SpreadWords(x + at[RowOf(i)] * kBlock + kPlace));
+    });
+    AddWords<kVector + 1, kEnd>(u, x, at, sums);
   }
 }
 
-// c[r][2 slices] += one step, for all rows; as TileStep.
-template <class F>
-HWY_NOINLINE void TileStepL1(TwoSlices w, StepActs x, size_t rows, float* HWY_RESTRICT c,
-                             size_t c_stride, size_t c_gap) {
+// c (kPairRows, 32) takes the links of sub-block kSub of a step.
+template <class F, size_t kSub>
+HWY_INLINE void TileSubL1(const UnpackedStep& u, const StepActs& x, const RowPlaces& at,
+                          float* HWY_RESTRICT c) {
   const DF32 df;
-  constexpr size_t kQuads = F::kSub / 4;
+  constexpr size_t kQuads = F::kSub / 4, kFirst = kSub * kQuads, kEnd = kFirst + kQuads;
+  auto sums = MakeSums<VI32>([&](size_t i) HWY_ATTR { return StartOf<F>(x, kSub, at[RowOf(i)]); });
+  if constexpr (kWide<F>) {
+    AddWords<2 * kFirst, 2 * kEnd>(u, x.words, at, sums);
+  } else {
+    AddQuads<F, kFirst, kEnd>(u, x.q, at, sums);
+  }
+  // What rows bring is loaded before anything is stored, which might change it for all that the
+  // compiler knows.
+  const auto scale_of = [&](size_t row) HWY_ATTR { return hn::Set(df, x.scale[at[row]]); };
+  const auto min_of = [&](size_t row) HWY_ATTR {
+    return F::kHasMin ? hn::Set(df, x.min[kSub * x.gap + at[row]]) : hn::Zero(df);
+  };
+  const VF32 scale0 = scale_of(0), scale1 = scale_of(1), scale2 = scale_of(2), scale3 = scale_of(3);
+  const VF32 min0 = min_of(0), min1 = min_of(1), min2 = min_of(2), min3 = min_of(3);
+  const auto terms = [&](size_t slice) HWY_ATTR {
+    const float* scale = u.scale[kSub] + slice * hn::Lanes(df);
+    const float* min = F::kHasMin ? u.min[kSub] + slice * hn::Lanes(df) : scale;
+    return hn::Create2(df, hn::Load(df, scale), hn::Load(df, min));
+  };
+  ForEachSum(sums, terms, [&](VI32 sum, const auto& w, size_t i) HWY_ATTR {
+    const size_t row = RowOf(i);
+    float* out = c + row * 2 * kPanel + SliceOf(i) * hn::Lanes(df);
+    const VF32 scale = row == 0 ? scale0 : row == 1 ? scale1 : row == 2 ? scale2 : scale3;
+    const VF32 min = row == 0 ? min0 : row == 1 ? min1 : row == 2 ? min2 : min3;
+    const VF32 acc = hn::LoadU(df, out);
+    hn::StoreU(LinkTerms<F>(acc, sum, hn::Get2<0>(w), hn::Get2<1>(w), scale, min), df, out);
+  });
+}
+
+// c (rows, 32) += one step, for all rows; as TileStep. c has room for a whole number of kPairRows.
+template <class F>
+HWY_NOINLINE void TileStepL1(const PairStep& w, const StepActs& acts, size_t rows,
+                             float* HWY_RESTRICT c) {
+  StepActs x = acts;
   UnpackedStep u;
   Unpack<F>(w, &u);
-  for (size_t r = 0; r < rows; r += 2, c += 2 * c_stride) {
-    // An odd last row is its own partner: both compute and store the same.
-    const size_t r1 = r + 1 < rows ? r + 1 : r;
-    float* c1 = c + (r1 - r) * c_stride;
-    VF32 a00 = hn::Zero(df), a01 = a00, a10 = a00, a11 = a00;
+  for (size_t r = 0; r < rows; r += kPairRows, c += kPairRows * 2 * kPanel) {
+    const auto place = [&](size_t i) { return r + i < rows ? i : 0; };
+    const RowPlaces at = {place(1), place(2), place(3)};
     KeepInMemory(u);
-    HWY_UNROLL(2)
-    for (size_t s = 0; s < kSubsPerStep<F>; ++s) {
-      VI32 i00 = StartOf<F>(x, s, r), i01 = i00, i10 = StartOf<F>(x, s, r1), i11 = i10;
-      if constexpr (kWide<F>) {
-        const int16_t *x0 = x.words + r * kBlock, *x1 = x.words + r1 * kBlock;
-        if (s == 0) {
-          AddWordQuads<0, kQuads>(u, x0, x1, i00, i01, i10, i11);
-        } else {
-          AddWordQuads<8 - kQuads, 8>(u, x0, x1, i00, i01, i10, i11);
-        }
-      } else {
-        const int8_t *q0 = x.q + r * kBlock, *q1 = x.q + r1 * kBlock;
-        if (s == 0) {
-          AddByteQuads<F, 0, kQuads>(u, q0, q1, i00, i01, i10, i11);
-        } else {
-          AddByteQuads<F, 8 - kQuads, 8>(u, q0, q1, i00, i01, i10, i11);
-        }
-      }
-      if (s == 0) {
-        a00 = hn::LoadU(df, c), a01 = hn::LoadU(df, c + c_gap);
-        a10 = hn::LoadU(df, c1), a11 = hn::LoadU(df, c1 + c_gap);
-      }
-      const VF32 scale0 = hn::Load(df, u.scale[s][0]), scale1 = hn::Load(df, u.scale[s][1]);
-      VF32 min0 = scale0, min1 = scale1;
-      if constexpr (F::kHasMin) min0 = hn::Load(df, u.min[s][0]), min1 = hn::Load(df, u.min[s][1]);
-      a00 = Link<F>(a00, i00, scale0, min0, x, s, r),
-      a01 = Link<F>(a01, i01, scale1, min1, x, s, r);
-      a10 = Link<F>(a10, i10, scale0, min0, x, s, r1);
-      a11 = Link<F>(a11, i11, scale1, min1, x, s, r1);
-    }
-    hn::StoreU(a00, df, c), hn::StoreU(a01, df, c + c_gap);
-    hn::StoreU(a10, df, c1), hn::StoreU(a11, df, c1 + c_gap);
+    TileSubL1<F, 0>(u, x, at, c);
+    if constexpr (kSubsPerStep<F> == 2) TileSubL1<F, 1>(u, x, at, c);
+    x = RowsAfter(x, kPairRows);
   }
 }
 

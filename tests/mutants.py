@@ -53,9 +53,9 @@ MUTANTS = [
            "hn::MulAdd(hn::ConvertTo(df, sum), scale, acc)));", "matmul_test",
            "*MatmulTest.ShapesMatchTheReference*"),
     Mutant("f16-scale", "the product of the scales is rounded to f16", "kernels/tile-inl.h",
-           "const VF32 scale = hn::Mul(w_scale, hn::Set(df, x.scale[row]));",
+           "const VF32 scale = hn::Mul(w_scale, x_scale);",
            "const VF32 scale = hn::PromoteTo(df, hn::DemoteTo(hn::Rebind<hwy::float16_t, DF32>(), "
-           "hn::Mul(w_scale, hn::Set(df, x.scale[row]))));", "matmul_test",
+           "hn::Mul(w_scale, x_scale)));", "matmul_test",
            "*MatmulTest.ShapesMatchTheReference*"),
     Mutant("minimum-sign", "the minimum is added instead of subtracted", "kernels/tile-inl.h",
            "acc = hn::NegMulAdd(w_min, ", "acc = hn::MulAdd(w_min, ", "matmul_test",
