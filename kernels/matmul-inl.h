@@ -170,29 +170,63 @@ HWY_INLINE void PrefetchStep(const PanelPair& panels, size_t panel_bytes, size_t
   }
 }
 
-// c (rows, 32) = rows [row, row + rows) against the pair of panels that begins at output n.
+// Whether the levels of a step are in registers while rows stream by (tile-inl.h), or in L1
+// (tile_l1-inl.h).
+template <class F>
+inline constexpr bool kInRegisters = kDots<F>&& kManyRegisters;
+
+// Whether the last step stores a tile's outputs where they belong: all of them are there, nothing
+// is to be done that takes registers, and no residual, which may lie in the same place, would be
+// overwritten between two sub-blocks.
+template <class F>
+HWY_INLINE bool StoresDirectly(const MatmulTask& task, size_t n, size_t rows,
+                               const PanelPair& panels) {
+  return task.gate == nullptr && n + kPair <= task.n && panels.first != panels.second &&
+         (kSubsPerStep<F> == 1 || task.residual == nullptr) &&
+         (kInRegisters<F> || rows % kPairRows == 0);
+}
+
+// One step of some rows against both panels.
+template <class F, bool kLast>
+HWY_INLINE void PairStepRows(const PairStep& w, const StepActs& x, size_t rows,
+                             const StepOutputs& c) {
+  const size_t slice = OutputsPerVector();
+  if constexpr (kInRegisters<F>) {
+    for (size_t i = 0; i < kPair; i += 2 * slice) {
+      const size_t j = i + slice;
+      const TwoSlices slices = {w.Of(i), i % kPanel, w.Of(j), j % kPanel, w.step};
+      TileStep<F, kLast>(slices, x, rows, c.Output(i), slice);
+    }
+  } else {
+    TileStepL1<F, kLast>(w, x, rows, c);
+  }
+}
+
+// Rows [row, row + rows) against the pair of panels that begins at output n, to c (rows, 32), or if
+// `direct` to where the task wants them: stores that miss the caches are then spread over a step,
+// and nothing waits for them.
 template <class F>
 HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const PanelPair& panels,
-                          size_t n, size_t row, size_t rows, float* c) {
-  const size_t slice = OutputsPerVector();
+                          size_t n, size_t row, size_t rows, bool direct, float* c) {
+  HWY_ALIGN static constexpr float kZeros[kPair] = {};
   RowTerms terms;
-  std::memset(c, 0, (rows + kPairRows - 1) / kPairRows * kPairRows * kPair * sizeof(float));
   const size_t steps = task.k / kBlock;
+  StepOutputs out = {kZeros, 0, c, kPair, nullptr, nullptr};
   for (size_t step = 0; step < steps; ++step) {
     PrefetchOutputs(task, n, row, rows, step, steps);
     if (row == 0) PrefetchStep<F>(panels, BlockFormat<F>::PanelBytes(task.k), step);
     const StepActs x = ActsOf<F>(acts, task.m, step, row, rows, &terms);
     const size_t block = step * kBlock / F::kValues * kPanelBlockBytes<F>;
-    const size_t in_block = step % (F::kValues / kBlock);
-    if constexpr (kDots<F> && kManyRegisters) {
-      for (size_t i = 0; i < kPair; i += 2 * slice) {
-        const size_t j = i + slice;
-        const TwoSlices w = {panels.Of(i) + block, i % kPanel, panels.Of(j) + block, j % kPanel,
-                             in_block};
-        TileStep<F>(w, x, rows, c + i, kPair, slice);
-      }
+    const PairStep w = {panels.first + block, panels.second + block, step % (F::kValues / kBlock)};
+    if (direct && step + 1 == steps) {
+      const size_t at = row * task.out_stride + n;
+      out.to = task.out + at, out.to_stride = task.out_stride;
+      if (task.bias != nullptr) out.bias = task.bias + n;
+      if (task.residual != nullptr) out.residual = task.residual + at;
+      PairStepRows<F, true>(w, x, rows, out);
     } else {
-      TileStepL1<F>({panels.first + block, panels.second + block, in_block}, x, rows, c);
+      PairStepRows<F, false>(w, x, rows, out);
+      out.from = c, out.from_stride = kPair;
     }
   }
 }
@@ -344,8 +378,9 @@ void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
     const PanelPair panels = PairAt(task, panel_bytes, panel, panel_end);
     for (size_t row = 0; row < task.m; row += kRowTile) {
       const size_t rows = std::min(kRowTile, task.m - row);
-      BlockTile<F>(task, acts, panels, panel * kPanel, row, rows, c);
-      StorePair(task, panel, panel_end, row, rows, c);
+      const bool direct = StoresDirectly<F>(task, panel * kPanel, rows, panels);
+      BlockTile<F>(task, acts, panels, panel * kPanel, row, rows, direct, c);
+      if (!direct) StorePair(task, panel, panel_end, row, rows, c);
     }
   }
 }

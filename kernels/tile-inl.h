@@ -224,6 +224,16 @@ struct TwoSlices {
   size_t step;  // of 32, in the block
 };
 
+// A step of 32 in a block of each of two panels.
+struct PairStep {
+  const uint8_t* block0;
+  const uint8_t* block1;
+  size_t step;
+
+  // The block that output `i` (0 to 31) of the pair is in.
+  HWY_INLINE const uint8_t* Of(size_t i) const { return i < kPanel ? block0 : block1; }
+};
+
 template <class F>
 HWY_INLINE VI32 StartOf(const StepActs& x, size_t sub, size_t row) {
   if constexpr (kZeroPoint<F> == 0) return hn::Zero(DI32());
@@ -507,26 +517,73 @@ HWY_INLINE void DotFourRows(VCode w0, VCode w1, const int8_t* q, VI32& i00, VI32
   i30 = DotLane<F, kQuad>(i30, w0, q), i31 = DotLane<F, kQuad>(i31, w1, q);
 }
 
-// c[2 slices] of one row takes one link for each.
-template <class F>
-HWY_INLINE void LinkRow(VI32 i0, VI32 i1, VF32 scale0, VF32 scale1, VF32 min0, VF32 min1,
-                        const StepActs& x, size_t sub, size_t row, float* c, size_t c_gap) {
+// The outputs of a tile's rows before and after a step, which may lie in the same place. A last
+// step (kLast) adds what is to be added to them.
+struct StepOutputs {
+  const float* from;
+  size_t from_stride;  // 0: all rows start from the same
+  float* to;
+  size_t to_stride;
+  const float* bias;      // or none: the same for all rows
+  const float* residual;  // or none: rows to_stride apart
+
+  HWY_INLINE StepOutputs Row(size_t row) const {
+    return {from + row * from_stride,
+            from_stride,
+            to + row * to_stride,
+            to_stride,
+            bias,
+            residual == nullptr ? nullptr : residual + row * to_stride};
+  }
+
+  // Those that begin at output i.
+  HWY_INLINE StepOutputs Output(size_t i) const {
+    return {from + i,
+            from_stride,
+            to + i,
+            to_stride,
+            bias == nullptr ? nullptr : bias + i,
+            residual == nullptr ? nullptr : residual + i};
+  }
+};
+
+// Stores a slice of a row, `at` after the first of c, that has had its last link.
+HWY_INLINE void StoreRow(VF32 acc, const StepOutputs& c, size_t at) {
   const DF32 df;
-  hn::StoreU(Link<F>(hn::LoadU(df, c), i0, scale0, min0, x, sub, row), df, c);
-  hn::StoreU(Link<F>(hn::LoadU(df, c + c_gap), i1, scale1, min1, x, sub, row), df, c + c_gap);
+  if (c.bias != nullptr) acc = hn::Add(acc, hn::LoadU(df, c.bias + at));
+  if (c.residual != nullptr) acc = hn::Add(hn::LoadU(df, c.residual + at), acc);
+  hn::StoreU(acc, df, c.to + at);
 }
 
-// c[r][2 slices] += one step, for all rows: the levels of 32 k x 2 slices are unpacked once into 16
-// registers, then the rows stream by, four at a time, so that eight chains cover the dot's latency
-// whatever the core can look ahead. Per row: 8 broadcasts, 16 dots, and for each sub-block and
-// slice a conversion, a product, and one or two fused multiply-adds. c: rows c_stride apart, slices
-// c_gap apart.
-template <class F>
+// The two slices of one row take one link each, that of sub-block `sub`.
+template <class F, bool kLast>
+HWY_INLINE void LinkRow(VI32 i0, VI32 i1, VF32 scale0, VF32 scale1, VF32 min0, VF32 min1,
+                        const StepActs& x, size_t sub, size_t row, const StepOutputs& c,
+                        size_t gap) {
+  const DF32 df;
+  const float* from = sub == 0 ? c.from : c.to;
+  const VF32 c0 = hn::LoadU(df, from), c1 = hn::LoadU(df, from + gap);
+  if (kLast && sub + 1 == kSubsPerStep<F>) {
+    StoreRow(Link<F>(c0, i0, scale0, min0, x, sub, row), c, 0);
+    StoreRow(Link<F>(c1, i1, scale1, min1, x, sub, row), c, gap);
+  } else {
+    hn::StoreU(Link<F>(c0, i0, scale0, min0, x, sub, row), df, c.to);
+    hn::StoreU(Link<F>(c1, i1, scale1, min1, x, sub, row), df, c.to + gap);
+  }
+}
+
+// One step of two slices, whose outputs are `gap` apart, for all rows: the levels of 32 k x 2
+// slices are unpacked once into 16 registers, then the rows stream by, four at a time, so that
+// eight chains cover the dot's latency whatever the core can look ahead. Per row: 8 broadcasts, 16
+// dots, and for each sub-block and slice a conversion, a product, and one or two fused
+// multiply-adds.
+template <class F, bool kLast>
 HWY_NOINLINE void TileStep(const TwoSlices& slices, const StepActs& acts, size_t rows,
-                           float* HWY_RESTRICT c, size_t c_stride, size_t c_gap) {
+                           const StepOutputs& outputs, size_t gap) {
   // Copies that are in registers: by value they would go over the stack, and wait for it.
   const TwoSlices w = slices;
   const StepActs x = acts;
+  StepOutputs c = outputs;
   const auto level0 = [&]<size_t kQuad>()
                           HWY_ATTR { return LevelQuad<F, kQuad>(w.block0, w.step, w.lane0); };
   const auto level1 = [&]<size_t kQuad>()
@@ -549,7 +606,7 @@ HWY_NOINLINE void TileStep(const TwoSlices& slices, const StepActs& acts, size_t
   const VF32 min11 = MinOf<F>(w.block1, sub + last, w.lane1);
   const int8_t* q = x.q;
   size_t r = 0;
-  for (; kHasDotLane<F> && r + 4 <= rows; r += 4, q += 4 * kBlock, c += 4 * c_stride) {
+  for (; kHasDotLane<F> && r + 4 <= rows; r += 4, q += 4 * kBlock, c = c.Row(4)) {
     VI32 i00 = StartOf<F>(x, 0, r), i01 = i00, i10 = StartOf<F>(x, 0, r + 1), i11 = i10;
     VI32 i20 = StartOf<F>(x, 0, r + 2), i21 = i20, i30 = StartOf<F>(x, 0, r + 3), i31 = i30;
     DotFourRows<F, 0>(w00, w10, q, i00, i01, i10, i11, i20, i21, i30, i31);
@@ -557,10 +614,10 @@ HWY_NOINLINE void TileStep(const TwoSlices& slices, const StepActs& acts, size_t
     DotFourRows<F, 2>(w02, w12, q, i00, i01, i10, i11, i20, i21, i30, i31);
     DotFourRows<F, 3>(w03, w13, q, i00, i01, i10, i11, i20, i21, i30, i31);
     if constexpr (kSubs > 1) {
-      LinkRow<F>(i00, i01, scale00, scale10, min00, min10, x, 0, r, c, c_gap);
-      LinkRow<F>(i10, i11, scale00, scale10, min00, min10, x, 0, r + 1, c + c_stride, c_gap);
-      LinkRow<F>(i20, i21, scale00, scale10, min00, min10, x, 0, r + 2, c + 2 * c_stride, c_gap);
-      LinkRow<F>(i30, i31, scale00, scale10, min00, min10, x, 0, r + 3, c + 3 * c_stride, c_gap);
+      LinkRow<F, kLast>(i00, i01, scale00, scale10, min00, min10, x, 0, r, c, gap);
+      LinkRow<F, kLast>(i10, i11, scale00, scale10, min00, min10, x, 0, r + 1, c.Row(1), gap);
+      LinkRow<F, kLast>(i20, i21, scale00, scale10, min00, min10, x, 0, r + 2, c.Row(2), gap);
+      LinkRow<F, kLast>(i30, i31, scale00, scale10, min00, min10, x, 0, r + 3, c.Row(3), gap);
       i00 = StartOf<F>(x, 1, r), i01 = i00, i10 = StartOf<F>(x, 1, r + 1), i11 = i10;
       i20 = StartOf<F>(x, 1, r + 2), i21 = i20, i30 = StartOf<F>(x, 1, r + 3), i31 = i30;
     }
@@ -568,22 +625,22 @@ HWY_NOINLINE void TileStep(const TwoSlices& slices, const StepActs& acts, size_t
     DotFourRows<F, 1>(w05, w15, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
     DotFourRows<F, 2>(w06, w16, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
     DotFourRows<F, 3>(w07, w17, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
-    LinkRow<F>(i00, i01, scale01, scale11, min01, min11, x, last, r, c, c_gap);
-    LinkRow<F>(i10, i11, scale01, scale11, min01, min11, x, last, r + 1, c + c_stride, c_gap);
-    LinkRow<F>(i20, i21, scale01, scale11, min01, min11, x, last, r + 2, c + 2 * c_stride, c_gap);
-    LinkRow<F>(i30, i31, scale01, scale11, min01, min11, x, last, r + 3, c + 3 * c_stride, c_gap);
+    LinkRow<F, kLast>(i00, i01, scale01, scale11, min01, min11, x, last, r, c, gap);
+    LinkRow<F, kLast>(i10, i11, scale01, scale11, min01, min11, x, last, r + 1, c.Row(1), gap);
+    LinkRow<F, kLast>(i20, i21, scale01, scale11, min01, min11, x, last, r + 2, c.Row(2), gap);
+    LinkRow<F, kLast>(i30, i31, scale01, scale11, min01, min11, x, last, r + 3, c.Row(3), gap);
   }
-  for (; r < rows; ++r, q += kBlock, c += c_stride) {
+  for (; r < rows; ++r, q += kBlock, c = c.Row(1)) {
     VI32 i0 = StartOf<F>(x, 0, r), i1 = i0;
     i0 = DotHalf<F>(i0, w00, w01, w02, w03, q);
     i1 = DotHalf<F>(i1, w10, w11, w12, w13, q);
     if constexpr (kSubs > 1) {
-      LinkRow<F>(i0, i1, scale00, scale10, min00, min10, x, 0, r, c, c_gap);
+      LinkRow<F, kLast>(i0, i1, scale00, scale10, min00, min10, x, 0, r, c, gap);
       i0 = StartOf<F>(x, 1, r), i1 = i0;
     }
     i0 = DotHalf<F>(i0, w04, w05, w06, w07, q + 16);
     i1 = DotHalf<F>(i1, w14, w15, w16, w17, q + 16);
-    LinkRow<F>(i0, i1, scale01, scale11, min01, min11, x, last, r, c, c_gap);
+    LinkRow<F, kLast>(i0, i1, scale01, scale11, min01, min11, x, last, r, c, gap);
   }
 }
 

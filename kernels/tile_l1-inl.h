@@ -28,19 +28,7 @@ inline constexpr bool kWide = !kDots<F> && kQuadsIn16Bits<F> == 0;
 inline constexpr size_t kPairSlices = 2 * kPanel / HWY_MAX_LANES_D(DF32);
 inline constexpr size_t kPairRows = 8 / kPairSlices;
 
-// A step of 32 in a block of each of two panels.
-struct PairStep {
-  const uint8_t* block0;
-  const uint8_t* block1;
-  size_t step;
-
-  StepSlice Slice(size_t i) const {
-    const size_t lane = i * HWY_MAX_LANES_D(DF32);
-    return {lane < kPanel ? block0 : block1, step, lane % kPanel, nullptr};
-  }
-};
-
-// It unpacked. levels: vectors [quad][slice], or of 16 bits [quad][even, odd][slice].
+// A step unpacked. levels: vectors [quad][slice], or of 16 bits [quad][even, odd][slice].
 struct UnpackedStep {
   alignas(64) uint8_t levels[8 * 2 * 2 * 64];
   alignas(64) float scale[2][2 * kPanel];  // of each sub-block
@@ -77,12 +65,13 @@ template <class F>
 HWY_INLINE void Unpack(const PairStep& pair, UnpackedStep* u) {
   const DF32 df;
   for (size_t i = 0; i < kPairSlices; ++i) {
-    const StepSlice w = pair.Slice(i);
+    const size_t at = i * hn::Lanes(df);
+    const StepSlice w = {pair.Of(at), pair.step, at % kPanel, nullptr};
     UnpackQuads<F, 0>(w, i, u);
     for (size_t s = 0; s < kSubsPerStep<F>; ++s) {
-      const size_t sub = w.step * kSubsPerStep<F> + s, lane = i * hn::Lanes(df);
-      hn::Store(F::Scale(w.block, sub, w.lane), df, u->scale[s] + lane);
-      if constexpr (F::kHasMin) hn::Store(F::Min(w.block, sub, w.lane), df, u->min[s] + lane);
+      const size_t sub = w.step * kSubsPerStep<F> + s;
+      hn::Store(F::Scale(w.block, sub, w.lane), df, u->scale[s] + at);
+      if constexpr (F::kHasMin) hn::Store(F::Min(w.block, sub, w.lane), df, u->min[s] + at);
     }
   }
 }
@@ -205,10 +194,10 @@ HWY_INLINE void AddWords(const UnpackedStep& u, const int16_t* x, const RowPlace
   }
 }
 
-// c (kPairRows, 32) takes the links of sub-block kSub of a step.
-template <class F, size_t kSub>
+// kPairRows rows of all outputs take the links of sub-block kSub of a step.
+template <class F, bool kLast, size_t kSub>
 HWY_INLINE void TileSubL1(const UnpackedStep& u, const StepActs& x, const RowPlaces& at,
-                          float* HWY_RESTRICT c) {
+                          const StepOutputs& c) {
   const DF32 df;
   constexpr size_t kQuads = F::kSub / 4, kFirst = kSub * kQuads, kEnd = kFirst + kQuads;
   auto sums = MakeSums<VI32>([&](size_t i) HWY_ATTR { return StartOf<F>(x, kSub, at[RowOf(i)]); });
@@ -232,27 +221,35 @@ HWY_INLINE void TileSubL1(const UnpackedStep& u, const StepActs& x, const RowPla
   };
   ForEachSum(sums, terms, [&](VI32 sum, const auto& w, size_t i) HWY_ATTR {
     const size_t row = RowOf(i);
-    float* out = c + row * 2 * kPanel + SliceOf(i) * hn::Lanes(df);
+    const size_t lane = SliceOf(i) * hn::Lanes(df);
     const VF32 scale = row == 0 ? scale0 : row == 1 ? scale1 : row == 2 ? scale2 : scale3;
     const VF32 min = row == 0 ? min0 : row == 1 ? min1 : row == 2 ? min2 : min3;
-    const VF32 acc = hn::LoadU(df, out);
-    hn::StoreU(LinkTerms<F>(acc, sum, hn::Get2<0>(w), hn::Get2<1>(w), scale, min), df, out);
+    const StepOutputs to = c.Row(row);
+    VF32 acc = hn::LoadU(df, (kSub == 0 ? to.from : to.to) + lane);
+    acc = LinkTerms<F>(acc, sum, hn::Get2<0>(w), hn::Get2<1>(w), scale, min);
+    if constexpr (kLast && kSub + 1 == kSubsPerStep<F>) {
+      StoreRow(acc, to, lane);
+    } else {
+      hn::StoreU(acc, df, to.to + lane);
+    }
   });
 }
 
-// c (rows, 32) += one step, for all rows; as TileStep. c has room for a whole number of kPairRows.
-template <class F>
+// One step for all outputs and rows; as TileStep. The outputs have room for a whole number of
+// kPairRows.
+template <class F, bool kLast>
 HWY_NOINLINE void TileStepL1(const PairStep& w, const StepActs& acts, size_t rows,
-                             float* HWY_RESTRICT c) {
+                             const StepOutputs& outputs) {
   StepActs x = acts;
+  StepOutputs c = outputs;
   UnpackedStep u;
   Unpack<F>(w, &u);
-  for (size_t r = 0; r < rows; r += kPairRows, c += kPairRows * 2 * kPanel) {
+  for (size_t r = 0; r < rows; r += kPairRows, c = c.Row(kPairRows)) {
     const auto place = [&](size_t i) { return r + i < rows ? i : 0; };
     const RowPlaces at = {place(1), place(2), place(3)};
     KeepInMemory(u);
-    TileSubL1<F, 0>(u, x, at, c);
-    if constexpr (kSubsPerStep<F> == 2) TileSubL1<F, 1>(u, x, at, c);
+    TileSubL1<F, kLast, 0>(u, x, at, c);
+    if constexpr (kSubsPerStep<F> == 2) TileSubL1<F, kLast, 1>(u, x, at, c);
     x = RowsAfter(x, kPairRows);
   }
 }

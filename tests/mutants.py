@@ -68,6 +68,9 @@ MUTANTS = [
            "if (task.residual != nullptr) c = hn::Add(load(task.residual + at), c);",
            "if (task.residual != nullptr) c = hn::Add(load(task.residual + at), "
            "hn::Add(load(task.residual + at), c));", "matmul_test", "*MatmulTest.BiasAndResidual*"),
+    Mutant("last-step", "the last step stores without the residual", "kernels/tile-inl.h",
+           "if (c.residual != nullptr) acc = hn::Add(hn::LoadU(df, c.residual + at), acc);", "",
+           "matmul_test", "*MatmulTest.BiasAndResidual*"),
     Mutant("bias", "the bias is left out", "kernels/matmul-inl.h",
            "if (task.bias != nullptr) c = hn::Add(c, load(task.bias + n));", "", "matmul_test",
            "*MatmulTest.BiasAndResidual*"),
