@@ -440,7 +440,7 @@ struct ValueTiling {
 // and stored once for all of them. Weights that are expanded first: enough rows to pay for that.
 inline constexpr ValueTiling kDirectTiling =
     kMostRows == 8 ? ValueTiling{512, 8, 8} : ValueTiling{256, 2 * kMostRows, 8};
-inline constexpr ValueTiling kExpandedTiling = {128, 32, 8};
+inline constexpr ValueTiling kExpandedTiling = {128, 64, 8};
 
 struct ValueBuffers {
   alignas(64) float c[kExpandedTiling.pairs * kExpandedTiling.rows * kPair];

@@ -367,14 +367,12 @@ HWY_INLINE void ChunkScales(size_t blocks, Chunk* chunk) {
   chunk->broken = !hn::AllFalse(df, broken);
 }
 
-// The codes of one vector: x * inverse is at most 127.00001 in magnitude, or else NaN, which makes
-// any code.
-HWY_INLINE VI32 Codes(const float* x, float inverse) {
+// The codes of one vector, in the low byte of each lane: x * inverse is at most 127.00001 in
+// magnitude, or else NaN, which makes any code.
+HWY_INLINE VU32 Codes(const float* x, float inverse) {
   const DF32 df;
-  const DI32 di;
   const VF32 product = hn::Mul(hn::LoadU(df, x), hn::Set(df, inverse));
-  const VF32 shifted = hn::Add(product, hn::Set(df, kRound));
-  return hn::Sub(hn::BitCast(di, shifted), hn::Set(di, kRoundBits));
+  return hn::BitCast(DU32(), hn::Add(product, hn::Set(df, kRound)));
 }
 
 // Sums of 8 codes of a chunk, each 128 too large, so that none is negative. What lies behind them
@@ -389,7 +387,6 @@ HWY_INLINE void ChunkCodes(const float* x, size_t blocks, const Chunk& chunk, si
                            Eights* eights) {
   const DF32 df;
   const DI32 di;
-  const DI16 di16;
   const DI8 di8;
   const DU8 du8;
   const hn::Repartition<uint64_t, DU8> du64;
@@ -404,10 +401,11 @@ HWY_INLINE void ChunkCodes(const float* x, size_t blocks, const Chunk& chunk, si
         const size_t block = at < kBlock ? b : next;
         return Codes(x + block * kBlock + at % kBlock, chunk.inverse[block]);
       };
-      const VI16 low = hn::OrderedDemote2To(di16, codes_at(j), codes_at(j + lanes));
-      const VI16 high =
-          hn::OrderedDemote2To(di16, codes_at(j + 2 * lanes), codes_at(j + 3 * lanes));
-      const VI8 q = hn::OrderedDemote2To(di8, low, high);
+      const hn::RebindToUnsigned<DI16> du16;
+      const auto low = hn::OrderedTruncate2To(du16, codes_at(j), codes_at(j + lanes));
+      const auto high =
+          hn::OrderedTruncate2To(du16, codes_at(j + 2 * lanes), codes_at(j + 3 * lanes));
+      const VI8 q = hn::BitCast(di8, hn::OrderedTruncate2To(du8, low, high));
       const VU8 above_zero = hn::Xor(hn::BitCast(du8, q), hn::Set(du8, uint8_t{128}));
       hn::Store(hn::SumsOf8(above_zero), du64, eights->sum + (b * kBlock + j) / 8);
       if (hn::Lanes(di8) <= kBlock) {

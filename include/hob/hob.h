@@ -82,7 +82,7 @@ HOB_API const char* hob_version(void);
 
 // The caller's threads. `parallel_for` runs body(argument, i) once for every i in [0, n), in any
 // order, on any threads (at least one of them), and returns when all have finished; it must be
-// callable from several threads. The bodies never throw.
+// callable from several threads. The bodies never throw, and take up to 192 KB of stack.
 typedef struct hob_threads {
   size_t struct_size;
   void* context;  // handed to parallel_for
