@@ -173,7 +173,7 @@ HWY_INLINE void PrefetchStep(const PanelPair& panels, size_t panel_bytes, size_t
 // Whether the levels of a step are in registers while rows stream by (tile-inl.h), or in L1
 // (tile_l1-inl.h).
 template <class F>
-inline constexpr bool kInRegisters = kDots<F>&& kManyRegisters;
+inline constexpr bool kInRegisters = (kDots<F> && kManyRegisters);
 
 // Whether the last step stores a tile's outputs where they belong: all of them are there, nothing
 // is to be done that takes registers, and no residual, which may lie in the same place, would be
