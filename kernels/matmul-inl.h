@@ -42,16 +42,6 @@ inline constexpr size_t kPair = 2 * kPanel;
 // rows.
 inline constexpr size_t kRowTile = 128;
 
-// Where two panels lie. The last panel of an odd count is its own partner; what the second then
-// computes is not stored.
-struct PanelPair {
-  const uint8_t* first;
-  const uint8_t* second;
-
-  // The panel that output `i` (0 to 31) of the pair is in.
-  const uint8_t* Of(size_t i) const { return i < kPanel ? first : second; }
-};
-
 inline PanelPair PairAt(const MatmulTask& task, size_t panel_bytes, size_t panel,
                         size_t panel_end) {
   const uint8_t* first = task.packed + panel * panel_bytes;
@@ -194,7 +184,7 @@ HWY_INLINE void PairStepRows(const PairStep& w, const StepActs& x, size_t rows,
   if constexpr (kInRegisters<F>) {
     for (size_t i = 0; i < kPair; i += 2 * slice) {
       const size_t j = i + slice;
-      const TwoSlices slices = {w.Of(i), i % kPanel, w.Of(j), j % kPanel, w.step};
+      const TwoSlices slices = {w.blocks.Of(i), i % kPanel, w.blocks.Of(j), j % kPanel, w.step};
       TileStep<F, kLast>(slices, x, rows, c.Output(i), slice);
     }
   } else {
@@ -217,7 +207,8 @@ HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const Pane
     if (row == 0) PrefetchStep<F>(panels, BlockFormat<F>::PanelBytes(task.k), step);
     const StepActs x = ActsOf<F>(acts, task.m, step, row, rows, &terms);
     const size_t block = step * kBlock / F::kValues * kPanelBlockBytes<F>;
-    const PairStep w = {panels.first + block, panels.second + block, step % (F::kValues / kBlock)};
+    const PairStep w = {{panels.first + block, panels.second + block},
+                        step % (F::kValues / kBlock)};
     if (direct && step + 1 == steps) {
       const size_t at = row * task.out_stride + n;
       out.to = task.out + at, out.to_stride = task.out_stride;

@@ -224,14 +224,20 @@ struct TwoSlices {
   size_t step;  // of 32, in the block
 };
 
+// Where two panels lie, or a block of each. The last panel of an odd count is its own partner; what
+// the second then computes is not stored.
+struct PanelPair {
+  const uint8_t* first;
+  const uint8_t* second;
+
+  // The panel that output `i` (0 to 31) of the pair is in.
+  HWY_INLINE const uint8_t* Of(size_t i) const { return i < kPanel ? first : second; }
+};
+
 // A step of 32 in a block of each of two panels.
 struct PairStep {
-  const uint8_t* block0;
-  const uint8_t* block1;
+  PanelPair blocks;
   size_t step;
-
-  // The block that output `i` (0 to 31) of the pair is in.
-  HWY_INLINE const uint8_t* Of(size_t i) const { return i < kPanel ? block0 : block1; }
 };
 
 template <class F>

@@ -66,7 +66,7 @@ HWY_INLINE void Unpack(const PairStep& pair, UnpackedStep* u) {
   const DF32 df;
   for (size_t i = 0; i < kPairSlices; ++i) {
     const size_t at = i * hn::Lanes(df);
-    const StepSlice w = {pair.Of(at), pair.step, at % kPanel, nullptr};
+    const StepSlice w = {pair.blocks.Of(at), pair.step, at % kPanel, nullptr};
     UnpackQuads<F, 0>(w, i, u);
     for (size_t s = 0; s < kSubsPerStep<F>; ++s) {
       const size_t sub = w.step * kSubsPerStep<F> + s;
