@@ -51,7 +51,7 @@ struct GridSplit {
   static HWY_INLINE VU32 Load(const W* w) { return hn::LoadU(DU32(), w); }
   static HWY_INLINE VF32 First(VU32 w) { return HighHalf(w); }
   static HWY_INLINE VF32 Second(VU32 w) { return LowHalf(w); }
-  static HWY_INLINE VF32 Spread(X x) { return hn::Set(DF32(), x); }
+  static HWY_INLINE VF32 Spread(X x) { return SpreadFloat(x); }
   static HWY_INLINE VF32 Start(VF32 acc) { return BF16Start(acc); }
   static HWY_INLINE VF32 Step(VF32 acc, VF32 w, VF32 x) { return BF16Step(acc, w, x); }
 };

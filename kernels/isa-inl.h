@@ -212,6 +212,12 @@ HWY_INLINE void KeepInMemory(T& t) {
 #endif
 }
 
+// The same number in every lane. As bits: Zen 4 has a load that spreads an integer over 512 bits,
+// where that of a float takes a shuffle's place as well.
+HWY_INLINE VF32 SpreadFloat(float x) {
+  return hn::BitCast(DF32(), hn::Set(DU32(), hwy::BitCastScalar<uint32_t>(x)));
+}
+
 // The same 4 activations in every lane: one load, no shuffle.
 HWY_INLINE VI8 SpreadQuad(const int8_t* q) {
   int32_t quad;

@@ -61,9 +61,7 @@ void PrepareActivations(ActKind kind, const float* x, size_t x_stride, size_t m,
   if (kind == ActKind::kQ8) {
     // A few blocks of all rows, then the next: neighbouring rows share cache lines, and the lines
     // of one row, 32 m bytes apart, may all fall into one set of the cache, of 8 ways or more.
-    constexpr size_t kMost = 8;
-    const size_t all = k / kBlock, turns = m == 1 ? 1 : (all + kMost - 1) / kMost;
-    const size_t at_once = (all + turns - 1) / turns;
+    const size_t all = k / kBlock, at_once = m < 4 ? all : 8;
     for (size_t b = 0; b < all; b += at_once) {
       QuantizeBlocks(x, x_stride, m, Q8ActsIn(buffer, m, k), b, std::min(at_once, all - b),
                      row_begin, row_end);

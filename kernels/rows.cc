@@ -292,18 +292,40 @@ size_t Argmax(const float* x, size_t n) {
 
 // ---------------------------------------------------------------- quantization
 //
-// Chunks of at most 32 blocks of a row: the largest magnitudes of all blocks, then their scales, as
-// vectors, then the codes. A chunk's magnitudes come before the codes of the chunk in front of it,
-// which may be of another row, and its scales after them, so that nothing waits for the memory
-// between the steps or for the divisions.
+// As many blocks at a time as a vector has lanes: their largest magnitudes, from those their
+// scales, then the codes. The magnitudes of the next blocks come before the codes of those in front
+// of them, and their scales after, so that nothing waits for the divisions; scales and sums are
+// moved to their places one turn later, so that their loads find the stores done.
+//
+// Blocks come in fours: the same block of four rows, whose scales and sums lie side by side, or
+// four blocks of one row.
+struct Layout {
+  size_t blocks;                                   // of a row that a four takes: 1 or 4
+  size_t x_step, code_step, scale_step, sum_step;  // to the next block of the four
+  size_t code_stride, stride;                      // to the next block of the row
+};
 
-constexpr size_t kChunk = 32;
+// Some fours, at most a vector's lanes of blocks. The pointers are the first block's; the sum of a
+// block's second half is `stride` behind that of its first.
+struct Piece {
+  const float* x;
+  int8_t* codes;
+  float* scales;
+  int32_t* sums;
+  size_t fours;
 
-struct Chunk {
-  HWY_ALIGN uint32_t amax[kChunk] = {};  // bits
-  HWY_ALIGN float scale[kChunk];
-  HWY_ALIGN float inverse[kChunk];  // 127 / amax
-  bool broken;                      // there is a NaN or an infinity
+  // Which block of the row a four starts with; the last one's where there is none.
+  HWY_INLINE size_t Block(const Layout& layout, size_t four) const {
+    return HWY_MIN(four, fours - 1) * layout.blocks;
+  }
+};
+
+// What comes out of a piece, besides codes.
+struct Terms {
+  HWY_ALIGN int32_t sums[2 * kPanel];  // [block][2]
+  HWY_ALIGN float scale[kPanel];
+  HWY_ALIGN uint32_t inverse[kPanel];  // bits of 127 / the largest magnitude
+  bool broken;                         // there is a NaN or an infinity
 };
 
 // The largest magnitudes of a block, each of some elements. As integers, magnitudes order like
@@ -319,175 +341,245 @@ HWY_INLINE VU32 BlockMax(const float* x) {
   return max;
 }
 
-HWY_INLINE void ChunkMaxima(const float* x, size_t blocks, Chunk* chunk) {
+// Of four blocks: in each 128 bits, the largest magnitudes of each, of some elements.
+HWY_INLINE VU32 MaximaOf4(const float* x, size_t step) {
   const DU32 du;
   const hn::Repartition<uint64_t, DU32> du64;
-  const hn::CappedTag<uint32_t, 4> d4;
-  HWY_ALIGN uint32_t parts[kPanel];
-  // Four at a time, the last block again where there are no more.
-  for (size_t b = 0; b < blocks; b += 4) {
-    const size_t last = blocks - 1 - b;
-    const float* p = x + b * kBlock;
-    const VU32 m0 = BlockMax(p), m1 = BlockMax(p + HWY_MIN(last, 1) * kBlock);
-    const VU32 m2 = BlockMax(p + HWY_MIN(last, 2) * kBlock);
-    const VU32 m3 = BlockMax(p + HWY_MIN(last, 3) * kBlock);
-    // In each 128 bits: 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
-    const VU32 m01 = hn::Max(hn::InterleaveLower(du, m0, m1), hn::InterleaveUpper(du, m0, m1));
-    const VU32 m23 = hn::Max(hn::InterleaveLower(du, m2, m3), hn::InterleaveUpper(du, m2, m3));
-    const auto w01 = hn::BitCast(du64, m01), w23 = hn::BitCast(du64, m23);
-    hn::Store(hn::Max(hn::BitCast(du, hn::InterleaveLower(du64, w01, w23)),
-                      hn::BitCast(du, hn::InterleaveUpper(du64, w01, w23))),
-              du, parts);
-    // Shuffles are what there is most of already; loads cost nothing here.
-    KeepInMemory(parts);
-    auto max = hn::Load(d4, parts);
-    for (size_t i = 4; i < hn::Lanes(du); i += 4) max = hn::Max(max, hn::Load(d4, parts + i));
-    hn::Store(max, d4, chunk->amax + b);
-  }
+  const VU32 m0 = BlockMax(x), m1 = BlockMax(x + step);
+  const VU32 m2 = BlockMax(x + 2 * step), m3 = BlockMax(x + 3 * step);
+  // In each 128 bits: 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
+  const VU32 m01 = hn::Max(hn::InterleaveLower(du, m0, m1), hn::InterleaveUpper(du, m0, m1));
+  const VU32 m23 = hn::Max(hn::InterleaveLower(du, m2, m3), hn::InterleaveUpper(du, m2, m3));
+  const auto w01 = hn::BitCast(du64, m01), w23 = hn::BitCast(du64, m23);
+  return hn::Max(hn::BitCast(du, hn::InterleaveLower(du64, w01, w23)),
+                 hn::BitCast(du, hn::InterleaveUpper(du64, w01, w23)));
+}
+
+// The largest magnitudes of all blocks; the last four's again where there are fewer than lanes.
+HWY_INLINE VU32 Maxima(const Layout& layout, const Piece& piece) {
+  const DU32 du;
+  const auto four = [&](size_t i, VU32 before) HWY_ATTR {
+    const float* x = piece.x + piece.Block(layout, i) * kBlock;
+    return i < piece.fours ? MaximaOf4(x, layout.x_step) : before;
+  };
+  const VU32 m0 = MaximaOf4(piece.x, layout.x_step);
+  if (hn::Lanes(du) == 4) return m0;
+  const VU32 m1 = four(1, m0);
+  const auto halves = [&](VU32 a, VU32 b) HWY_ATTR {
+    return hn::Max(hn::ConcatLowerLower(du, b, a), hn::ConcatUpperUpper(du, b, a));
+  };
+  if (hn::Lanes(du) == 8) return halves(m0, m1);
+  const VU32 m2 = four(2, m1);
+  const VU32 even = halves(m0, m2), odd = halves(m1, four(3, m2));  // 0 0 2 2 and 1 1 3 3
+  return hn::Max(hn::OddEvenBlocks(odd, even),
+                 hn::SwapAdjacentBlocks(hn::OddEvenBlocks(even, odd)));
 }
 
 // The same as reference::Q8Scale.
-HWY_INLINE void ChunkScales(size_t blocks, Chunk* chunk) {
+HWY_INLINE void ScalesOf(VU32 maxima, Terms* terms) {
   const DF32 df;
   const DI32 di;
   const DU32 du;
-  auto broken = hn::MaskFalse(df);
-  for (size_t b = 0; b < blocks; b += hn::Lanes(df)) {
-    const VI32 bits = hn::BitCast(di, hn::Load(du, chunk->amax + b));
-    const VF32 amax = hn::BitCast(df, bits);
-    const auto no_number = hn::RebindMask(df, hn::Gt(bits, hn::Set(di, 0x7F7FFFFF)));
-    const VF32 inverse = hn::Div(hn::Set(df, 127.0f), amax);
-    const auto too_small = hn::Eq(inverse, hn::Set(df, HUGE_VALF));  // 0 too
-    const VF32 scale = hn::IfThenZeroElse(too_small, hn::Div(amax, hn::Set(df, 127.0f)));
-    const VF32 nan = hn::BitCast(df, hn::Set(du, 0x7FC00000u));
-    hn::Store(hn::IfThenElse(no_number, nan, scale), df, chunk->scale + b);
-    hn::Store(hn::IfThenZeroElse(hn::Or(no_number, too_small), inverse), df, chunk->inverse + b);
-    broken = hn::Or(broken, no_number);
-  }
-  chunk->broken = !hn::AllFalse(df, broken);
+  const VF32 amax = hn::BitCast(df, maxima);
+  const auto no_number =
+      hn::RebindMask(df, hn::Gt(hn::BitCast(di, maxima), hn::Set(di, 0x7F7FFFFF)));
+  const VF32 inverse = hn::Div(hn::Set(df, 127.0f), amax);
+  const auto too_small = hn::Eq(inverse, hn::Set(df, HUGE_VALF));  // 0 too
+  const VF32 scale = hn::IfThenZeroElse(too_small, hn::Div(amax, hn::Set(df, 127.0f)));
+  const VF32 nan = hn::BitCast(df, hn::Set(du, 0x7FC00000u));
+  const VF32 usable = hn::IfThenZeroElse(hn::Or(no_number, too_small), inverse);
+  hn::Store(hn::IfThenElse(no_number, nan, scale), df, terms->scale);
+  hn::Store(hn::BitCast(du, usable), du, terms->inverse);
+  terms->broken = !hn::AllFalse(df, no_number);
 }
 
 // The codes of one vector, in the low byte of each lane: x * inverse is at most 127.00001 in
 // magnitude, or else NaN, which makes any code.
-HWY_INLINE VU32 Codes(const float* x, float inverse) {
+HWY_INLINE VU32 Codes(const float* x, uint32_t inverse) {
   const DF32 df;
-  const VF32 product = hn::Mul(hn::LoadU(df, x), hn::Set(df, inverse));
+  const VF32 product = hn::Mul(hn::LoadU(df, x), hn::BitCast(df, hn::Set(DU32(), inverse)));
   return hn::BitCast(DU32(), hn::Add(product, hn::Set(df, kRound)));
 }
 
-// Sums of 8 codes of a chunk, each 128 too large, so that none is negative. What lies behind them
-// is loaded, too, and not used.
-struct Eights {
-  HWY_ALIGN uint64_t sum[kChunk * kBlock / 8] = {};
-};
+// Those of four vectors, one after the other, in one.
+HWY_INLINE VI8 CodeBytes(VU32 c0, VU32 c1, VU32 c2, VU32 c3) {
+  const hn::Repartition<uint16_t, DU32> du16;
+  const auto low = hn::OrderedTruncate2To(du16, c0, c1),
+             high = hn::OrderedTruncate2To(du16, c2, c3);
+  return hn::BitCast(DI8(), hn::OrderedTruncate2To(DU8(), low, high));
+}
 
-// The codes and the sums of a chunk where quantize_q8 wants them.
-HWY_INLINE void ChunkCodes(const float* x, size_t blocks, const Chunk& chunk, size_t code_stride,
-                           int8_t* codes, size_t stride, float* scales, int32_t* sums,
-                           Eights* eights) {
-  const DF32 df;
+// Sums of 8 codes, each 128 too large, so that none is negative; in the low half of 64 bits.
+HWY_INLINE VI32 SumsOf8(VI8 codes) {
+  const VU8 above_zero = hn::Xor(hn::BitCast(DU8(), codes), hn::Set(DU8(), uint8_t{128}));
+  return hn::BitCast(DI32(), hn::SumsOf8(above_zero));
+}
+
+// Of four vectors of such sums, those of 16, one vector's after the other's.
+HWY_INLINE VI32 SumsOf16(VI32 s0, VI32 s1, VI32 s2, VI32 s3) {
   const DI32 di;
+  const hn::Repartition<uint64_t, DI32> du64;
+  // In each 128 bits a sum of each vector: 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
+  const auto s01 = hn::BitCast(du64, hn::InterleaveEven(di, s0, s1));
+  const auto s23 = hn::BitCast(du64, hn::InterleaveEven(di, s2, s3));
+  const VI32 sums = hn::Add(hn::BitCast(di, hn::InterleaveLower(du64, s01, s23)),
+                            hn::BitCast(di, hn::InterleaveUpper(du64, s01, s23)));
+  const size_t parts = hn::Lanes(di) / 4;
+  const VI32 lane = hn::Iota(di, 0);
+  const VI32 part = hn::And(lane, hn::Set(di, static_cast<int32_t>(parts - 1)));
+  const VI32 vector = hn::ShiftRightSame(lane, parts == 4 ? 2 : parts == 2 ? 1 : 0);
+  const auto order = hn::IndicesFromVec(di, hn::Add(hn::ShiftLeft<2>(part), vector));
+  return hn::TableLookupLanes(hn::Sub(sums, hn::Set(di, 16 * 128)), order);
+}
+
+// The codes of a piece where quantize_q8 wants them, and their sums.
+HWY_INLINE void CodesOf(const Layout& layout, const Piece& piece, Terms* terms) {
   const DI8 di8;
-  const DU8 du8;
-  const hn::Repartition<uint64_t, DU8> du64;
   const hn::Half<DI8> half;
-  const size_t lanes = hn::Lanes(df);
-  // Four vectors make one of bytes: half a block, one, or two, the last one again if it is alone.
-  const size_t step = HWY_MAX(kBlock, 4 * lanes);
-  for (size_t b = 0; b < blocks; b += step / kBlock) {
-    const size_t next = HWY_MIN(b + 1, blocks - 1);
-    for (size_t j = 0; j < step; j += 4 * lanes) {
-      const auto codes_at = [&](size_t at) HWY_ATTR {
-        const size_t block = at < kBlock ? b : next;
-        return Codes(x + block * kBlock + at % kBlock, chunk.inverse[block]);
-      };
-      const hn::RebindToUnsigned<DI16> du16;
-      const auto low = hn::OrderedTruncate2To(du16, codes_at(j), codes_at(j + lanes));
-      const auto high =
-          hn::OrderedTruncate2To(du16, codes_at(j + 2 * lanes), codes_at(j + 3 * lanes));
-      const VI8 q = hn::BitCast(di8, hn::OrderedTruncate2To(du8, low, high));
-      const VU8 above_zero = hn::Xor(hn::BitCast(du8, q), hn::Set(du8, uint8_t{128}));
-      hn::Store(hn::SumsOf8(above_zero), du64, eights->sum + (b * kBlock + j) / 8);
-      if (hn::Lanes(di8) <= kBlock) {
-        hn::StoreU(q, di8, codes + b * code_stride + j);
+  const size_t lanes = hn::Lanes(DF32());
+  const size_t x_step = layout.x_step, code_step = layout.code_step;
+  const bool side_by_side = code_step == kBlock;
+  for (size_t block = 0; block < 4 * piece.fours; block += lanes / 2) {
+    // Four vectors of bytes: with 4 lanes half a four, with 16 two.
+    const size_t b0 = piece.Block(layout, block / 4), b1 = piece.Block(layout, block / 4 + 1);
+    const float* x[2] = {piece.x + b0 * kBlock + block % 4 * x_step, piece.x + b1 * kBlock};
+    int8_t* codes[2] = {piece.codes + b0 * layout.code_stride + block % 4 * code_step,
+                        piece.codes + b1 * layout.code_stride};
+    const auto codes_at = [&](size_t i) HWY_ATTR {
+      const size_t b = i / kBlock;
+      return Codes(x[b / 4] + b % 4 * x_step + i % kBlock, terms->inverse[block + b]);
+    };
+    const auto sums_of = [&](size_t i) HWY_ATTR {
+      const VI8 bytes = CodeBytes(codes_at(i), codes_at(i + lanes), codes_at(i + 2 * lanes),
+                                  codes_at(i + 3 * lanes));
+      const size_t b = i / kBlock;
+      int8_t* out = codes[b / 4] + b % 4 * code_step;
+      if (hn::Lanes(di8) <= kBlock || side_by_side) {
+        hn::StoreU(bytes, di8, out + i % kBlock);
       } else {
-        hn::StoreU(hn::LowerHalf(half, q), half, codes + b * code_stride);
-        hn::StoreU(hn::UpperHalf(half, q), half, codes + next * code_stride);
+        hn::StoreU(hn::LowerHalf(half, bytes), half, out);
+        hn::StoreU(hn::UpperHalf(half, bytes), half, out + code_step);
       }
-    }
-  }
-  HWY_ALIGN int32_t sixteens[kChunk * 2];
-  for (size_t i = 0; i < 2 * blocks; i += lanes) {
-    const uint64_t* e = eights->sum + 2 * i;
-    const auto e0 = hn::Load(du64, e), e1 = hn::Load(du64, e + lanes / 2);
-    const auto e2 = hn::Load(du64, e + lanes), e3 = hn::Load(du64, e + lanes + lanes / 2);
-    const auto low = hn::Add(hn::ConcatEven(du64, e1, e0), hn::ConcatOdd(du64, e1, e0));
-    const auto high = hn::Add(hn::ConcatEven(du64, e3, e2), hn::ConcatOdd(du64, e3, e2));
-    const VI32 both = hn::ConcatEven(di, hn::BitCast(di, high), hn::BitCast(di, low));
-    hn::Store(hn::Sub(both, hn::Set(di, 16 * 128)), di, sixteens + i);
-  }
-  if (stride == 1) {
-    for (size_t i = 0; i < blocks; i += lanes) {
-      hn::StoreN(hn::Load(df, chunk.scale + i), df, scales + i, blocks - i);
-    }
-    for (size_t i = 0; i < 2 * blocks; i += lanes) {
-      hn::StoreN(hn::Load(di, sixteens + i), di, sums + i, 2 * blocks - i);
-    }
-  } else {
-    for (size_t b = 0; b < blocks; ++b) scales[b * stride] = chunk.scale[b];
-    for (size_t i = 0; i < 2 * blocks; ++i) sums[i * stride] = sixteens[i];
+      return SumsOf8(bytes);
+    };
+    const VI32 s0 = sums_of(0), s1 = sums_of(4 * lanes);
+    const VI32 s2 = sums_of(8 * lanes), s3 = sums_of(12 * lanes);
+    hn::Store(SumsOf16(s0, s1, s2, s3), DI32(), terms->sums + 2 * block);
   }
 }
 
 // Where there is a NaN or an infinity, all codes are 0.
-HWY_NOINLINE void ZeroBroken(size_t blocks, const Chunk& chunk, size_t code_stride, int8_t* codes,
-                             size_t stride, int32_t* sums) {
-  for (size_t b = 0; b < blocks; ++b) {
-    if (chunk.scale[b] == chunk.scale[b]) continue;
-    std::memset(codes + b * code_stride, 0, kBlock);
-    sums[2 * b * stride] = sums[(2 * b + 1) * stride] = 0;
+HWY_NOINLINE void ZeroBroken(const Layout& layout, const Piece& piece, Terms* terms) {
+  for (size_t i = 0; i < 4 * piece.fours; ++i) {
+    if (terms->scale[i] == terms->scale[i]) continue;
+    std::memset(
+        piece.codes + piece.Block(layout, i / 4) * layout.code_stride + i % 4 * layout.code_step, 0,
+        kBlock);
+    terms->sums[2 * i] = terms->sums[2 * i + 1] = 0;
   }
 }
 
-// Some blocks of a row, at most a chunk.
-struct Piece {
-  const float* x;
-  size_t blocks;
-  int8_t* codes;
-  float* scales;
-  int32_t* sums;
-};
+// The scales and the sums of a piece where quantize_q8 wants them.
+HWY_INLINE void Place(const Layout& layout, const Piece& piece, const Terms& terms) {
+  const hn::CappedTag<float, 4> df;
+  const hn::CappedTag<int32_t, 4> di;
+  float* scales = piece.scales;
+  int32_t* sums = piece.sums;
+  for (size_t i = 0; i < 4 * piece.fours; i += 4) {
+    const float* scale = terms.scale + i;
+    const int32_t* sum = terms.sums + 2 * i;
+    if (layout.sum_step == 1) {  // four rows
+      hn::Vec<decltype(di)> first, second;
+      hn::LoadInterleaved2(di, sum, first, second);
+      hn::StoreU(hn::Load(df, scale), df, scales);
+      hn::StoreU(first, di, sums);
+      hn::StoreU(second, di, sums + layout.stride);
+    } else if (layout.scale_step == 1) {  // one row, and no other beside it
+      hn::StoreU(hn::Load(df, scale), df, scales);
+      hn::StoreU(hn::Load(di, sum), di, sums);
+      hn::StoreU(hn::Load(di, sum + 4), di, sums + 4);
+    } else {
+      for (size_t j = 0; j < 4; ++j) {
+        scales[j * layout.scale_step] = scale[j];
+        sums[j * layout.sum_step] = sum[2 * j];
+        sums[j * layout.sum_step + layout.stride] = sum[2 * j + 1];
+      }
+    }
+    scales += layout.blocks * layout.stride;
+    sums += 2 * layout.blocks * layout.stride;
+  }
+}
+
+// The blocks, 4 or more, of one row, or of rows four at a time.
+HWY_NOINLINE void QuantizeFours(const Layout& layout, const float* x, size_t x_stride, size_t rows,
+                                size_t blocks, int8_t* codes, float* scales, int32_t* sums) {
+  const size_t most = hn::Lanes(DF32()) / 4;
+  size_t row = 0, block = 0;
+  const auto next_piece = [&]() HWY_ATTR {
+    const size_t at = block * layout.stride;
+    const Piece piece = {x + row * x_stride + block * kBlock,
+                         codes + row * kBlock + block * layout.code_stride, scales + row + at,
+                         sums + row + 2 * at, HWY_MIN(most, (blocks - block) / layout.blocks)};
+    block += piece.fours * layout.blocks;
+    if (block == blocks) {
+      block = 0, row += 4;
+    } else if (blocks - block < layout.blocks) {
+      block = blocks - layout.blocks;  // some once more
+    }
+    return piece;
+  };
+  Terms terms[2];
+  Piece before = {}, piece = next_piece();
+  ScalesOf(Maxima(layout, piece), &terms[0]);
+  for (size_t turn = 0;; turn ^= 1) {
+    const bool last = row >= rows;
+    const Piece next = last ? piece : next_piece();
+    const VU32 maxima = last ? hn::Zero(DU32()) : Maxima(layout, next);
+    Place(layout, before, terms[turn ^ 1]);
+    CodesOf(layout, piece, &terms[turn]);
+    if (HWY_UNLIKELY(terms[turn].broken)) ZeroBroken(layout, piece, &terms[turn]);
+    if (last) return Place(layout, piece, terms[turn]);
+    ScalesOf(maxima, &terms[turn ^ 1]);
+    before = piece;
+    piece = next;
+  }
+}
+
+// One to three blocks of a row: as four of its own, the others zeros.
+HWY_NOINLINE void QuantizeFew(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
+                              size_t stride, float* scales, int32_t* sums) {
+  float four[4 * kBlock] = {};
+  int8_t four_codes[4 * kBlock];
+  float four_scales[4];
+  int32_t four_sums[8];
+  std::memcpy(four, x, blocks * kBlock * sizeof(float));
+  QuantizeFours({4, kBlock, kBlock, 1, 2, kBlock, 1}, four, 0, 1, 4, four_codes, four_scales,
+                four_sums);
+  for (size_t b = 0; b < blocks; ++b) {
+    std::memcpy(codes + b * code_stride, four_codes + b * kBlock, kBlock);
+    scales[b * stride] = four_scales[b];
+    sums[2 * b * stride] = four_sums[2 * b];
+    sums[(2 * b + 1) * stride] = four_sums[2 * b + 1];
+  }
+}
 
 void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks, size_t code_stride,
                     int8_t* codes, size_t stride, float* scales, int32_t* sums) {
-  Chunk chunks[2];
-  Eights eights;
-  Chunk* chunk = &chunks[0];
-  Chunk* ahead = &chunks[1];
-  size_t row = 0, first = 0;
-  const auto next_piece = [&]() -> Piece {
-    if (row == rows || blocks == 0) return {};
-    const Piece piece = {x + row * x_stride + first * kBlock, HWY_MIN(kChunk, blocks - first),
-                         codes + row * kBlock + first * code_stride, scales + row + first * stride,
-                         sums + row + 2 * first * stride};
-    first += piece.blocks;
-    if (first == blocks) first = 0, ++row;
-    return piece;
-  };
-  Piece piece = next_piece();
-  ChunkMaxima(piece.x, piece.blocks, chunk);
-  ChunkScales(piece.blocks, chunk);
-  while (piece.blocks > 0) {
-    const Piece next = next_piece();
-    ChunkMaxima(next.x, next.blocks, ahead);
-    ChunkCodes(piece.x, piece.blocks, *chunk, code_stride, piece.codes, stride, piece.scales,
-               piece.sums, &eights);
-    ChunkScales(next.blocks, ahead);
-    if (HWY_UNLIKELY(chunk->broken)) {
-      ZeroBroken(piece.blocks, *chunk, code_stride, piece.codes, stride, piece.sums);
+  if (blocks == 0) return;
+  const size_t in_fours = rows / 4 * 4;
+  if (in_fours > 0) {
+    QuantizeFours({1, x_stride, kBlock, 1, 1, code_stride, stride}, x, x_stride, in_fours, blocks,
+                  codes, scales, sums);
+  }
+  for (size_t row = in_fours; row < rows; ++row) {
+    const float* row_x = x + row * x_stride;
+    int8_t* row_codes = codes + row * kBlock;
+    if (blocks < 4) {
+      QuantizeFew(row_x, blocks, code_stride, row_codes, stride, scales + row, sums + row);
+    } else {
+      QuantizeFours({4, kBlock, code_stride, stride, 2 * stride, code_stride, stride}, row_x, 0, 1,
+                    blocks, row_codes, scales + row, sums + row);
     }
-    piece = next;
-    std::swap(chunk, ahead);
   }
 }
 

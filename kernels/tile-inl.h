@@ -45,7 +45,7 @@ struct ElementF32 {
     HWY_INLINE Scope() {}
   };
   static HWY_INLINE VF32 Load(const W* w) { return hn::LoadU(DF32(), w); }
-  static HWY_INLINE VF32 Spread(X x) { return hn::Set(DF32(), x); }
+  static HWY_INLINE VF32 Spread(X x) { return SpreadFloat(x); }
   static HWY_INLINE VF32 Start(VF32 acc) { return acc; }
   static HWY_INLINE VF32 Step(VF32 acc, VF32 w, VF32 x) { return hn::MulAdd(w, x, acc); }
 };
@@ -262,8 +262,8 @@ HWY_INLINE VF32 Link(VF32 acc, VI32 sum, VF32 w_scale, VF32 w_min, const StepAct
                      size_t row) {
   const DF32 df;
   VF32 x_min = hn::Zero(df);
-  if constexpr (F::kHasMin) x_min = hn::Set(df, x.min[sub * x.gap + row]);
-  return LinkTerms<F>(acc, sum, w_scale, w_min, hn::Set(df, x.scale[row]), x_min);
+  if constexpr (F::kHasMin) x_min = SpreadFloat(x.min[sub * x.gap + row]);
+  return LinkTerms<F>(acc, sum, w_scale, w_min, SpreadFloat(x.scale[row]), x_min);
 }
 
 template <class F>
