@@ -59,13 +59,7 @@ void PairColumns(const float* x, size_t x_stride, size_t k, size_t k_begin, size
 void PrepareActivations(ActKind kind, const float* x, size_t x_stride, size_t m, size_t k,
                         size_t row_begin, size_t row_end, void* buffer) {
   if (kind == ActKind::kQ8) {
-    // A few blocks of all rows, then the next: neighbouring rows share cache lines, and the lines
-    // of one row, 32 m bytes apart, may all fall into one set of the cache, of 8 ways or more.
-    const size_t all = k / kBlock, at_once = m < 4 ? all : 8;
-    for (size_t b = 0; b < all; b += at_once) {
-      QuantizeBlocks(x, x_stride, m, Q8ActsIn(buffer, m, k), b, std::min(at_once, all - b),
-                     row_begin, row_end);
-    }
+    QuantizeBlocks(x, x_stride, m, Q8ActsIn(buffer, m, k), 0, k / kBlock, row_begin, row_end);
   } else if (kind == ActKind::kBF16) {
     PairColumns(x, x_stride, k, 0, k, row_begin, row_end, static_cast<uint32_t*>(buffer));
   }
