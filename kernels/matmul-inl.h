@@ -113,21 +113,25 @@ HWY_INLINE StepActs ActsOf(const Q8Acts& acts, size_t m, size_t step, size_t row
   const auto load = [&](const int32_t* sums, size_t r) HWY_ATTR {
     return r + hn::Lanes(di) <= rows ? hn::LoadU(di, sums + r) : hn::LoadN(di, sums + r, rows - r);
   };
-  const int32_t* sums = acts.sums + 2 * step * m + row;
-  const VI32 zero = hn::Set(di, -kZeroPoint<F>);
-  for (size_t r = 0; (kZeroPoint<F> != 0 || F::kHasMin) && r < rows; r += hn::Lanes(di)) {
-    VI32 first = load(sums, r), second = load(sums + m, r);
-    if constexpr (kSubsPerStep<F> == 1) first = hn::Add(first, second);
+  const auto store_terms = [&](VI32 sum, size_t sub, size_t r) HWY_ATTR {
     if constexpr (kZeroPoint<F> != 0) {
-      hn::Store(hn::Mul(first, zero), di, terms->start[0] + r);
-      hn::Store(hn::Mul(second, zero), di, terms->start[1] + r);
+      hn::Store(hn::Mul(sum, hn::Set(di, -kZeroPoint<F>)), di, terms->start[sub] + r);
     }
     if constexpr (F::kHasMin) {
       const float* scale = acts.scales + at + r;
       const VF32 x =
           rows - r < hn::Lanes(df) ? hn::LoadN(df, scale, rows - r) : hn::LoadU(df, scale);
-      hn::Store(hn::Mul(x, hn::ConvertTo(df, first)), df, terms->min[0] + r);
-      hn::Store(hn::Mul(x, hn::ConvertTo(df, second)), df, terms->min[1] + r);
+      hn::Store(hn::Mul(x, hn::ConvertTo(df, sum)), df, terms->min[sub] + r);
+    }
+  };
+  const int32_t* sums = acts.sums + 2 * step * m + row;
+  for (size_t r = 0; (kZeroPoint<F> != 0 || F::kHasMin) && r < rows; r += hn::Lanes(di)) {
+    const VI32 first = load(sums, r), second = load(sums + m, r);
+    if constexpr (kSubsPerStep<F> == 1) {
+      store_terms(hn::Add(first, second), 0, r);
+    } else {
+      store_terms(first, 0, r);
+      store_terms(second, 1, r);
     }
   }
   const int8_t* q = acts.codes + at * kBlock;
@@ -192,33 +196,52 @@ HWY_INLINE void PairStepRows(const PairStep& w, const StepActs& x, size_t rows,
   }
 }
 
-// Rows [row, row + rows) against the pair of panels that begins at output n, to c (rows, 32), or if
-// `direct` to where the task wants them: stores that miss the caches are then spread over a step,
-// and nothing waits for them.
+// A pair of panels and what is known of it in a tile of rows.
+struct TilePair {
+  PanelPair panels;
+  size_t n;     // its first output
+  bool direct;  // the last step stores where the task wants the outputs
+  float* c;     // (kRowTile, 32): where they are until then
+};
+
+// Pairs that share what is made of the activations for a step, of which there is more where levels
+// are in L1. Their outputs are then more than L1 holds, but a tile goes through them in order.
 template <class F>
-HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const PanelPair& panels,
-                          size_t n, size_t row, size_t rows, bool direct, float* c) {
+inline constexpr size_t kTilePairs = kInRegisters<F> ? 2 : 4;
+
+// Step `step` of a pair.
+template <class F>
+HWY_INLINE void BlockTileStep(const MatmulTask& task, const TilePair& pair, const StepActs& x,
+                              size_t row, size_t rows, size_t step) {
   HWY_ALIGN static constexpr float kZeros[kPair] = {};
-  RowTerms terms;
   const size_t steps = task.k / kBlock;
-  StepOutputs out = {kZeros, 0, c, kPair, nullptr, nullptr};
-  for (size_t step = 0; step < steps; ++step) {
-    PrefetchOutputs(task, n, row, rows, step, steps);
-    if (row == 0) PrefetchStep<F>(panels, BlockFormat<F>::PanelBytes(task.k), step);
+  PrefetchOutputs(task, pair.n, row, rows, step, steps);
+  if (row == 0) PrefetchStep<F>(pair.panels, BlockFormat<F>::PanelBytes(task.k), step);
+  const size_t block = step * kBlock / F::kValues * kPanelBlockBytes<F>;
+  const PairStep w = {{pair.panels.first + block, pair.panels.second + block},
+                      step % (F::kValues / kBlock)};
+  StepOutputs out = {pair.c, kPair, pair.c, kPair, nullptr, nullptr};
+  if (step == 0) out.from = kZeros, out.from_stride = 0;
+  if (pair.direct && step + 1 == steps) {
+    const size_t at = row * task.out_stride + pair.n;
+    out.to = task.out + at, out.to_stride = task.out_stride;
+    if (task.bias != nullptr) out.bias = task.bias + pair.n;
+    if (task.residual != nullptr) out.residual = task.residual + at;
+    PairStepRows<F, true>(w, x, rows, out);
+  } else {
+    PairStepRows<F, false>(w, x, rows, out);
+  }
+}
+
+// Rows [row, row + rows) against some pairs, to their c, or if `direct` to where the task wants
+// them: stores that miss the caches are then spread over a step, and nothing waits for them.
+template <class F>
+HWY_INLINE void BlockTile(const MatmulTask& task, const Q8Acts& acts, const TilePair* pairs,
+                          size_t count, size_t row, size_t rows) {
+  RowTerms terms;
+  for (size_t step = 0; step < task.k / kBlock; ++step) {
     const StepActs x = ActsOf<F>(acts, task.m, step, row, rows, &terms);
-    const size_t block = step * kBlock / F::kValues * kPanelBlockBytes<F>;
-    const PairStep w = {{panels.first + block, panels.second + block},
-                        step % (F::kValues / kBlock)};
-    if (direct && step + 1 == steps) {
-      const size_t at = row * task.out_stride + n;
-      out.to = task.out + at, out.to_stride = task.out_stride;
-      if (task.bias != nullptr) out.bias = task.bias + n;
-      if (task.residual != nullptr) out.residual = task.residual + at;
-      PairStepRows<F, true>(w, x, rows, out);
-    } else {
-      PairStepRows<F, false>(w, x, rows, out);
-      out.from = c, out.from_stride = kPair;
-    }
+    for (size_t i = 0; i < count; ++i) BlockTileStep<F>(task, pairs[i], x, row, rows, step);
   }
 }
 
@@ -364,14 +387,21 @@ void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
     return BlockRows<F>(task, acts, panel_begin, panel_end);
   }
   const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k);
-  HWY_ALIGN float c[kRowTile * kPair];
-  for (size_t panel = panel_begin; panel < panel_end; panel += 2) {
-    const PanelPair panels = PairAt(task, panel_bytes, panel, panel_end);
+  HWY_ALIGN float c[kTilePairs<F> * kRowTile * kPair];
+  for (size_t panel = panel_begin; panel < panel_end; panel += 2 * kTilePairs<F>) {
+    const size_t count = std::min(kTilePairs<F>, (panel_end - panel + 1) / 2);
     for (size_t row = 0; row < task.m; row += kRowTile) {
       const size_t rows = std::min(kRowTile, task.m - row);
-      const bool direct = StoresDirectly<F>(task, panel * kPanel, rows, panels);
-      BlockTile<F>(task, acts, panels, panel * kPanel, row, rows, direct, c);
-      if (!direct) StorePair(task, panel, panel_end, row, rows, c);
+      TilePair pairs[kTilePairs<F>];
+      for (size_t i = 0; i < count; ++i) {
+        const size_t n = (panel + 2 * i) * kPanel;
+        const PanelPair panels = PairAt(task, panel_bytes, panel + 2 * i, panel_end);
+        pairs[i] = {panels, n, StoresDirectly<F>(task, n, rows, panels), c + i * kRowTile * kPair};
+      }
+      BlockTile<F>(task, acts, pairs, count, row, rows);
+      for (size_t i = 0; i < count; ++i) {
+        if (!pairs[i].direct) StorePair(task, panel + 2 * i, panel_end, row, rows, pairs[i].c);
+      }
     }
   }
 }

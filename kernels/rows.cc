@@ -297,16 +297,16 @@ size_t Argmax(const float* x, size_t n) {
 // of them, and their scales after, so that nothing waits for the divisions; scales and sums are
 // moved to their places one turn later, so that their loads find the stores done.
 //
-// Blocks come in fours: the same block of four rows, whose scales and sums lie side by side, or
-// four blocks of one row.
+// Blocks are one behind the other in a row, or the same of one row after the other, and come in
+// fours: four such, or the same block of four rows, whose scales and sums lie side by side.
 struct Layout {
-  size_t blocks;                                   // of a row that a four takes: 1 or 4
-  size_t x_step, code_step, scale_step, sum_step;  // to the next block of the four
-  size_t code_stride, stride;                      // to the next block of the row
+  size_t blocks;                                   // in the order of blocks, of a four: 1 or 4
+  size_t x_step, code_step, scale_step, sum_step;  // from one of the four to the next
+  size_t x_next, code_next, scale_next, sum_next;  // from a block to the next
+  size_t sum_half;                                 // from a block's first sum to its second
 };
 
-// Some fours, at most a vector's lanes of blocks. The pointers are the first block's; the sum of a
-// block's second half is `stride` behind that of its first.
+// Some fours, at most a vector's lanes of blocks, from where the pointers are.
 struct Piece {
   const float* x;
   int8_t* codes;
@@ -314,7 +314,7 @@ struct Piece {
   int32_t* sums;
   size_t fours;
 
-  // Which block of the row a four starts with; the last one's where there is none.
+  // Which block a four starts with; the last one's where there is none.
   HWY_INLINE size_t Block(const Layout& layout, size_t four) const {
     return HWY_MIN(four, fours - 1) * layout.blocks;
   }
@@ -359,7 +359,7 @@ HWY_INLINE VU32 MaximaOf4(const float* x, size_t step) {
 HWY_INLINE VU32 Maxima(const Layout& layout, const Piece& piece) {
   const DU32 du;
   const auto four = [&](size_t i, VU32 before) HWY_ATTR {
-    const float* x = piece.x + piece.Block(layout, i) * kBlock;
+    const float* x = piece.x + piece.Block(layout, i) * layout.x_next;
     return i < piece.fours ? MaximaOf4(x, layout.x_step) : before;
   };
   const VU32 m0 = MaximaOf4(piece.x, layout.x_step);
@@ -442,9 +442,10 @@ HWY_INLINE void CodesOf(const Layout& layout, const Piece& piece, Terms* terms) 
   for (size_t block = 0; block < 4 * piece.fours; block += lanes / 2) {
     // Four vectors of bytes: with 4 lanes half a four, with 16 two.
     const size_t b0 = piece.Block(layout, block / 4), b1 = piece.Block(layout, block / 4 + 1);
-    const float* x[2] = {piece.x + b0 * kBlock + block % 4 * x_step, piece.x + b1 * kBlock};
-    int8_t* codes[2] = {piece.codes + b0 * layout.code_stride + block % 4 * code_step,
-                        piece.codes + b1 * layout.code_stride};
+    const float* x[2] = {piece.x + b0 * layout.x_next + block % 4 * x_step,
+                         piece.x + b1 * layout.x_next};
+    int8_t* codes[2] = {piece.codes + b0 * layout.code_next + block % 4 * code_step,
+                        piece.codes + b1 * layout.code_next};
     const auto codes_at = [&](size_t i) HWY_ATTR {
       const size_t b = i / kBlock;
       return Codes(x[b / 4] + b % 4 * x_step + i % kBlock, terms->inverse[block + b]);
@@ -473,7 +474,7 @@ HWY_NOINLINE void ZeroBroken(const Layout& layout, const Piece& piece, Terms* te
   for (size_t i = 0; i < 4 * piece.fours; ++i) {
     if (terms->scale[i] == terms->scale[i]) continue;
     std::memset(
-        piece.codes + piece.Block(layout, i / 4) * layout.code_stride + i % 4 * layout.code_step, 0,
+        piece.codes + piece.Block(layout, i / 4) * layout.code_next + i % 4 * layout.code_step, 0,
         kBlock);
     terms->sums[2 * i] = terms->sums[2 * i + 1] = 0;
   }
@@ -488,12 +489,12 @@ HWY_INLINE void Place(const Layout& layout, const Piece& piece, const Terms& ter
   for (size_t i = 0; i < 4 * piece.fours; i += 4) {
     const float* scale = terms.scale + i;
     const int32_t* sum = terms.sums + 2 * i;
-    if (layout.sum_step == 1) {  // four rows
+    if (layout.sum_step == 1) {  // of four rows
       hn::Vec<decltype(di)> first, second;
       hn::LoadInterleaved2(di, sum, first, second);
       hn::StoreU(hn::Load(df, scale), df, scales);
       hn::StoreU(first, di, sums);
-      hn::StoreU(second, di, sums + layout.stride);
+      hn::StoreU(second, di, sums + layout.sum_half);
     } else if (layout.scale_step == 1) {  // one row, and no other beside it
       hn::StoreU(hn::Load(df, scale), df, scales);
       hn::StoreU(hn::Load(di, sum), di, sums);
@@ -502,24 +503,24 @@ HWY_INLINE void Place(const Layout& layout, const Piece& piece, const Terms& ter
       for (size_t j = 0; j < 4; ++j) {
         scales[j * layout.scale_step] = scale[j];
         sums[j * layout.sum_step] = sum[2 * j];
-        sums[j * layout.sum_step + layout.stride] = sum[2 * j + 1];
+        sums[j * layout.sum_step + layout.sum_half] = sum[2 * j + 1];
       }
     }
-    scales += layout.blocks * layout.stride;
-    sums += 2 * layout.blocks * layout.stride;
+    scales += layout.blocks * layout.scale_next;
+    sums += layout.blocks * layout.sum_next;
   }
 }
 
-// The blocks, 4 or more, of one row, or of rows four at a time.
+// `blocks` blocks, layout.blocks or more, of each of `rows` rows, four at a time if there are.
 HWY_NOINLINE void QuantizeFours(const Layout& layout, const float* x, size_t x_stride, size_t rows,
                                 size_t blocks, int8_t* codes, float* scales, int32_t* sums) {
   const size_t most = hn::Lanes(DF32()) / 4;
   size_t row = 0, block = 0;
   const auto next_piece = [&]() HWY_ATTR {
-    const size_t at = block * layout.stride;
-    const Piece piece = {x + row * x_stride + block * kBlock,
-                         codes + row * kBlock + block * layout.code_stride, scales + row + at,
-                         sums + row + 2 * at, HWY_MIN(most, (blocks - block) / layout.blocks)};
+    const Piece piece = {
+        x + row * x_stride + block * layout.x_next, codes + row * kBlock + block * layout.code_next,
+        scales + row + block * layout.scale_next, sums + row + block * layout.sum_next,
+        HWY_MIN(most, (blocks - block) / layout.blocks)};
     block += piece.fours * layout.blocks;
     if (block == blocks) {
       block = 0, row += 4;
@@ -548,13 +549,13 @@ HWY_NOINLINE void QuantizeFours(const Layout& layout, const float* x, size_t x_s
 // One to three blocks of a row: as four of its own, the others zeros.
 HWY_NOINLINE void QuantizeFew(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
                               size_t stride, float* scales, int32_t* sums) {
+  constexpr Layout kOwn = {4, kBlock, kBlock, 1, 2, kBlock, kBlock, 1, 2, 1};
   float four[4 * kBlock] = {};
   int8_t four_codes[4 * kBlock];
   float four_scales[4];
   int32_t four_sums[8];
   std::memcpy(four, x, blocks * kBlock * sizeof(float));
-  QuantizeFours({4, kBlock, kBlock, 1, 2, kBlock, 1}, four, 0, 1, 4, four_codes, four_scales,
-                four_sums);
+  QuantizeFours(kOwn, four, 0, 1, 4, four_codes, four_scales, four_sums);
   for (size_t b = 0; b < blocks; ++b) {
     std::memcpy(codes + b * code_stride, four_codes + b * kBlock, kBlock);
     scales[b * stride] = four_scales[b];
@@ -565,20 +566,30 @@ HWY_NOINLINE void QuantizeFew(const float* x, size_t blocks, size_t code_stride,
 
 void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks, size_t code_stride,
                     int8_t* codes, size_t stride, float* scales, int32_t* sums) {
-  if (blocks == 0) return;
-  const size_t in_fours = rows / 4 * 4;
-  if (in_fours > 0) {
-    QuantizeFours({1, x_stride, kBlock, 1, 1, code_stride, stride}, x, x_stride, in_fours, blocks,
-                  codes, scales, sums);
+  // Fewer blocks than make a vector of four rows: a block of all rows, then the next.
+  if (rows >= 4 && blocks < hn::Lanes(DF32()) / 4) {
+    const Layout down = {4, x_stride, kBlock, 1, 1, x_stride, kBlock, 1, 1, stride};
+    for (size_t b = 0; b < blocks; ++b) {
+      QuantizeFours(down, x + b * kBlock, 0, 1, rows, codes + b * code_stride, scales + b * stride,
+                    sums + 2 * b * stride);
+    }
+    return;
   }
+  const size_t in_fours = rows / 4 * 4;
+  if (in_fours > 0 && blocks > 0) {
+    const Layout beside = {1,      x_stride,    kBlock, 1,          1,
+                           kBlock, code_stride, stride, 2 * stride, stride};
+    QuantizeFours(beside, x, x_stride, in_fours, blocks, codes, scales, sums);
+  }
+  const Layout along = {4,      kBlock,      code_stride, stride,     2 * stride,
+                        kBlock, code_stride, stride,      2 * stride, stride};
   for (size_t row = in_fours; row < rows; ++row) {
     const float* row_x = x + row * x_stride;
     int8_t* row_codes = codes + row * kBlock;
     if (blocks < 4) {
       QuantizeFew(row_x, blocks, code_stride, row_codes, stride, scales + row, sums + row);
     } else {
-      QuantizeFours({4, kBlock, code_stride, stride, 2 * stride, code_stride, stride}, row_x, 0, 1,
-                    blocks, row_codes, scales + row, sums + row);
+      QuantizeFours(along, row_x, 0, 1, blocks, row_codes, scales + row, sums + row);
     }
   }
 }
