@@ -410,13 +410,13 @@ HWY_INLINE VI8 CodeBytes(VU32 c0, VU32 c1, VU32 c2, VU32 c3) {
 }
 
 // Sums of 8 codes, each 128 too large, so that none is negative; in the low half of 64 bits.
-HWY_INLINE VI32 SumsOf8(VI8 codes) {
+HWY_INLINE VI32 CodeSums8(VI8 codes) {
   const VU8 above_zero = hn::Xor(hn::BitCast(DU8(), codes), hn::Set(DU8(), uint8_t{128}));
   return hn::BitCast(DI32(), hn::SumsOf8(above_zero));
 }
 
 // Of four vectors of such sums, those of 16, one vector's after the other's.
-HWY_INLINE VI32 SumsOf16(VI32 s0, VI32 s1, VI32 s2, VI32 s3) {
+HWY_INLINE VI32 CodeSums16(VI32 s0, VI32 s1, VI32 s2, VI32 s3) {
   const DI32 di;
   const hn::Repartition<uint64_t, DI32> du64;
   // In each 128 bits a sum of each vector: 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
@@ -461,11 +461,11 @@ HWY_INLINE void CodesOf(const Layout& layout, const Piece& piece, Terms* terms) 
         hn::StoreU(hn::LowerHalf(half, bytes), half, out);
         hn::StoreU(hn::UpperHalf(half, bytes), half, out + code_step);
       }
-      return SumsOf8(bytes);
+      return CodeSums8(bytes);
     };
     const VI32 s0 = sums_of(0), s1 = sums_of(4 * lanes);
     const VI32 s2 = sums_of(8 * lanes), s3 = sums_of(12 * lanes);
-    hn::Store(SumsOf16(s0, s1, s2, s3), DI32(), terms->sums + 2 * block);
+    hn::Store(CodeSums16(s0, s1, s2, s3), DI32(), terms->sums + 2 * block);
   }
 }
 
