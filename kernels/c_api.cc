@@ -751,10 +751,13 @@ hob_status hob_quantize_activations(const float* x, size_t m, size_t k, int8_t* 
   if (k % kBlock != 0) {
     return SetError(HOB_ERROR_SHAPE, "k = %zu is not a multiple of %zu", k, kBlock);
   }
-  const size_t blocks = k / kBlock;
-  for (size_t i = 0; i < m * blocks; ++i) {
-    int32_t sums[2];
-    Rows().quantize_q8(x + i * kBlock, 1, kBlock, codes + i * kBlock, 1, scales + i, sums);
+  // All rows are one sequence of blocks. Their sums are not asked for.
+  constexpr size_t kAtOnce = 64;
+  int32_t sums[2 * kAtOnce];
+  const size_t blocks = m * (k / kBlock);
+  for (size_t i = 0; i < blocks; i += kAtOnce) {
+    Rows().quantize_q8(x + i * kBlock, std::min(kAtOnce, blocks - i), kBlock, codes + i * kBlock, 1,
+                       scales + i, sums);
   }
   return HOB_OK;
 }

@@ -324,8 +324,8 @@ struct Piece {
 struct Terms {
   HWY_ALIGN int32_t sums[2 * kPanel];  // [block][2]
   HWY_ALIGN float scale[kPanel];
-  HWY_ALIGN uint32_t inverse[kPanel];  // bits of 127 / the largest magnitude
-  bool broken;                         // there is a NaN or an infinity
+  HWY_ALIGN float inverse[kPanel];  // 127 / the largest magnitude
+  bool broken;                      // there is a NaN or an infinity
 };
 
 // The largest magnitudes of a block, each of some elements. As integers, magnitudes order like
@@ -389,15 +389,15 @@ HWY_INLINE void ScalesOf(VU32 maxima, Terms* terms) {
   const VF32 nan = hn::BitCast(df, hn::Set(du, 0x7FC00000u));
   const VF32 usable = hn::IfThenZeroElse(hn::Or(no_number, too_small), inverse);
   hn::Store(hn::IfThenElse(no_number, nan, scale), df, terms->scale);
-  hn::Store(hn::BitCast(du, usable), du, terms->inverse);
+  hn::Store(usable, df, terms->inverse);
   terms->broken = !hn::AllFalse(df, no_number);
 }
 
 // The codes of one vector, in the low byte of each lane: x * inverse is at most 127.00001 in
 // magnitude, or else NaN, which makes any code.
-HWY_INLINE VU32 Codes(const float* x, uint32_t inverse) {
+HWY_INLINE VU32 Codes(const float* x, float inverse) {
   const DF32 df;
-  const VF32 product = hn::Mul(hn::LoadU(df, x), hn::BitCast(df, hn::Set(DU32(), inverse)));
+  const VF32 product = hn::Mul(hn::LoadU(df, x), SpreadFloat(inverse));
   return hn::BitCast(DU32(), hn::Add(product, hn::Set(df, kRound)));
 }
 
