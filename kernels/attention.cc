@@ -6,7 +6,8 @@
 //       weights  p = 2^(s - max)        16 virtual lanes, no horizontal sum
 //       values   out += p . V           attention_tile-inl.h, lanes are elements of the head
 //
-// (Where rows are few, all of the chunk's scores come first, then all of its weights.)
+// (Where rows are few, all scores of up to four chunks come first, then all weights: whoever reads
+// memory front to back for long is given it faster.)
 // All rows of the block stream over one load of the tile; where bf16 has no dot, the tile's halves
 // are expanded once, into L1. Tiles that no row sees are never touched. Where a row's view begins
 // or ends within a tile its chain does, too, so that what lies beyond (another token, or what a
@@ -33,34 +34,50 @@
 namespace hob {
 namespace {
 
-// Sizes of a cache, in 32-bit lanes: an f32, a pair of bf16, or whatever q8_0 has there.
+size_t Padded(size_t head_dim) { return (head_dim + kPanel - 1) / kPanel * kPanel; }
+size_t Q8Blocks(size_t head_dim) { return (head_dim + kBlock - 1) / kBlock; }
+
+// Where a KV head's keys, and its values, lie in a cache, in 32-bit lanes: an f32, a pair of bf16,
+// or whatever q8_0 has there.
 struct Layout {
   size_t group;       // elements in a lane that attention reads: 1 or 2
   size_t padded_dim;  // head_dim, padded to 16
-  size_t page;        // lanes of a page of 16 tokens, of keys and of values
-  size_t head;        // lanes of one KV head, of keys and of values
+  size_t page;        // lanes of kKeyPage tokens
+  size_t segment;     // tokens of a segment
+  size_t next;        // lanes from one segment to the next
+
+  size_t TileLanes() const { return kKeyTile / kKeyPage * page; }
+  // Lanes of one KV head's segment.
+  size_t HeadLanes() const { return segment / kKeyTile * TileLanes(); }
+
+  // The tile and the page of token t.
+  size_t Tile(size_t t) const { return t / segment * next + t % segment / kKeyTile * TileLanes(); }
+  size_t Page(size_t t) const { return Tile(t) + t % kKeyTile / kKeyPage * page; }
+
+  // Key element d, and value element d, of token t.
+  size_t Key(size_t t, size_t d) const { return Page(t) + d / group * kKeyPage + t % kKeyPage; }
+  size_t Value(size_t t, size_t d) const {
+    const size_t part = d / kValuePart * kValuePart, row = t % kKeyTile / group;
+    return Tile(t) + ValuePart(part) + row * ValueStride(part) + d % kValuePart;
+  }
+  // From a tile's values to those of the part that begins with element d, and from one group of
+  // tokens to the next in it.
+  size_t ValuePart(size_t d) const { return d * (kKeyTile / group); }
+  size_t ValueStride(size_t d) const { return std::min(kValuePart, padded_dim - d); }
 };
 
-size_t Q8Blocks(size_t head_dim) { return (head_dim + kBlock - 1) / kBlock; }
-
-Layout LayoutOf(hob_cache_type type, size_t head_dim, size_t capacity) {
-  const size_t group = type == HOB_CACHE_F32 ? 1 : 2;
-  const size_t padded = (head_dim + kPanel - 1) / kPanel * kPanel;
-  const size_t tokens = (capacity + kKeyTile - 1) / kKeyTile * kKeyTile;
+// tokens: a segment's, a multiple of a tile's.
+Layout LayoutOf(hob_cache_type type, size_t head_dim, size_t tokens, size_t next) {
+  const size_t group = type == HOB_CACHE_F32 ? 1 : 2, padded = Padded(head_dim);
   const size_t token = type == HOB_CACHE_Q8_0 ? padded / 4 + Q8Blocks(head_dim) : padded / group;
-  return {group, padded, token * kPanel, token * tokens};
+  return {group, padded, token * kKeyPage, tokens, next};
 }
+
+size_t WholeTiles(size_t tokens) { return (tokens + kKeyTile - 1) / kKeyTile * kKeyTile; }
 
 Layout LayoutOf(const CacheView& cache) {
-  return LayoutOf(cache.type, cache.head_dim, cache.capacity);
-}
-
-// Lane index of key element d of token t, and of value element d.
-size_t KeyLane(const Layout& layout, size_t t, size_t d) {
-  return t / kPanel * layout.page + d / layout.group * kPanel + t % kPanel;
-}
-size_t ValueLane(const Layout& layout, size_t t, size_t d) {
-  return t / layout.group * layout.padded_dim + d;
+  const size_t tokens = cache.segment != 0 ? cache.segment : WholeTiles(cache.capacity);
+  return LayoutOf(cache.type, cache.head_dim, tokens, cache.segment_bytes / sizeof(uint32_t));
 }
 
 // Puts bf16 `bits` (in the high half) into the high or, i = 1, the low half of a lane. Writing the
@@ -73,32 +90,46 @@ float Half(uint32_t lane, size_t i) {
   return std::bit_cast<float>(i == 0 ? lane & 0xFFFF0000 : lane << 16);
 }
 
-// A page of 16 tokens of a q8_0 cache.
+// A page of a q8_0 cache.
 struct Q8Page {
-  int8_t* codes;  // keys: (padded_dim, 16); values: (16, padded_dim)
-  float* scales;  // keys: (blocks, 16); values: (16, blocks)
+  int8_t* codes;  // keys: (padded_dim, kKeyPage); values: (kKeyPage, padded_dim)
+  float* scales;  // keys: (blocks, kKeyPage); values: (kKeyPage, blocks)
 };
 
 // The page of token t; lanes: of one KV head.
 Q8Page Q8PageAt(const Layout& layout, uint32_t* lanes, size_t t) {
-  uint32_t* page = lanes + t / kPanel * layout.page;
+  uint32_t* page = lanes + layout.Page(t);
   return {reinterpret_cast<int8_t*>(page),
-          reinterpret_cast<float*>(page + layout.padded_dim * kPanel / sizeof(uint32_t))};
+          reinterpret_cast<float*>(page + layout.padded_dim * kKeyPage / sizeof(uint32_t))};
 }
 
-// The buffers of one unit of work, in 32-bit lanes, each on a cache line; rows as in AttentionTask.
+// Rows whose whole chunks go through the steps together: the weights of one tile are too few to
+// hide that each is a long chain, and memory is read faster where it is read on and on. A multiple
+// of a vector.
+constexpr size_t kFewRows = 16;
+// And how many of their chunks, at most.
+constexpr size_t kSpanChunks = 4;
+constexpr size_t kChunkTiles = kKeyChunk / kKeyTile, kSpanTiles = kSpanChunks * kChunkTiles;
+// Rows of a tile, or of all tiles of a span, each with kFewRows.
+constexpr size_t kSlots = std::max(kRowBlock, kSpanTiles* kFewRows);
+static_assert(kFewRows * kSpanChunks <= kRowBlock && kFewRows * kChunkTiles <= kRowBlock);
+static_assert(kFewRows % kPanel == 0);
+
+// The buffers of one unit of work, in 32-bit lanes, each on a cache line; rows as in AttentionTask,
+// those of a span's tiles and chunks as KeyTile says.
 struct Workspace {
   float* q;           // (kRowBlock, padded_dim) prepared: f32, or pairs
-  float* scores;      // (kRowBlock, kKeyTile); then the weights, f32 or pairs
-  float* chunk;       // (kRowBlock, padded_dim) values of this chunk
-  float* all;         // (kRowBlock, padded_dim) values of the chunks so far
-  float* sums;        // (kRowBlock, 2, 16) of this chunk, of all
-  float* max;         // (kRowBlock) of this chunk
-  float* all_max;     // (kRowBlock) of the chunks so far
-  float* tile_max;    // (kRowBlock)
-  float* factor;      // (kRowBlock) what the chunk's sums and values are multiplied with
-  float* all_factor;  // (kRowBlock) the same of the chunks so far
-  float* shift;       // (kRowBlock) what is subtracted from scores
+  float* scores;      // (kRowBlock, kKeyTile) of the tiles; then the weights, f32 or pairs
+  float* chunk;       // (kRowBlock, padded_dim) values of the chunks
+  float* all;         // (kRowBlock, padded_dim) values of the chunks before
+  float* sums;        // (kRowBlock, 16) of the chunks
+  float* all_sums;    // (kRowBlock, 16)
+  float* max;         // (kRowBlock) of the chunks
+  float* all_max;     // (kRowBlock)
+  float* all_factor;  // (kRowBlock) what all_sums and all are multiplied with
+  float* tile_max;    // (kSlots) of the tiles
+  float* factor;      // (kSlots) what the chunk's sums and values are multiplied with
+  float* shift;       // (kSlots) what is subtracted from scores
   float* expanded;    // (kExpandSteps, kExpandWidth) a part of a tile, as f32
   uint32_t* tile;     // (kKeyTile / 2, padded_dim) decoded keys, then values, of a q8_0 cache
   float* edge;        // (kExpandWidth) a pair of tokens of which one does not count
@@ -109,8 +140,6 @@ struct Workspace {
 
 // Expanded at a time: 16 KB.
 constexpr size_t kExpandSteps = 64, kExpandWidth = 4 * kPanel;
-
-size_t Padded(size_t head_dim) { return (head_dim + kPanel - 1) / kPanel * kPanel; }
 
 Workspace WorkspaceIn(void* buffer, size_t head_dim) {
   const size_t padded = Padded(head_dim);
@@ -125,10 +154,10 @@ Workspace WorkspaceIn(void* buffer, size_t head_dim) {
   take(&w.scores, kRowBlock * kKeyTile);
   take(&w.chunk, kRowBlock * padded);
   take(&w.all, kRowBlock * padded);
-  take(&w.sums, kRowBlock * 2 * kPanel);
-  for (float** array : {&w.max, &w.all_max, &w.tile_max, &w.factor, &w.all_factor, &w.shift}) {
-    take(array, kRowBlock);
-  }
+  take(&w.sums, kRowBlock * kPanel);
+  take(&w.all_sums, kRowBlock * kPanel);
+  for (float** array : {&w.max, &w.all_max, &w.all_factor}) take(array, kRowBlock);
+  for (float** array : {&w.tile_max, &w.factor, &w.shift}) take(array, kSlots);
   take(&w.expanded, kExpandSteps * kExpandWidth);
   take(&w.tile, kKeyTile / 2 * padded);
   take(&w.edge, kExpandWidth);
@@ -169,7 +198,7 @@ void AppendQ8(Quantize quantize, const CacheView& cache, size_t pos, size_t m, c
   const size_t dim = cache.head_dim, blocks = Q8Blocks(dim);
   for (size_t h = 0; h < cache.n_kv_heads; ++h) {
     for (size_t i = 0; i < m; ++i) {
-      const size_t at = h * layout.head, t = (pos + i) % kPanel;
+      const size_t at = h * layout.HeadLanes(), t = (pos + i) % kKeyPage;
       const Q8Page keys = Q8PageAt(layout, static_cast<uint32_t*>(cache.keys) + at, pos + i);
       const Q8Page values = Q8PageAt(layout, static_cast<uint32_t*>(cache.values) + at, pos + i);
       for (size_t begin = 0; begin < dim; begin += Q8Codes::kMost) {
@@ -177,10 +206,11 @@ void AppendQ8(Quantize quantize, const CacheView& cache, size_t pos, size_t m, c
         const Q8Codes key(quantize, k + i * stride + h * dim + begin, n);
         const Q8Codes value(quantize, v + i * stride + h * dim + begin, n);
         // What lies beside the head is zero.
-        for (size_t d = 0; d < Padded(n); ++d) keys.codes[(begin + d) * kPanel + t] = key.codes[d];
+        for (size_t d = 0; d < Padded(n); ++d)
+          keys.codes[(begin + d) * kKeyPage + t] = key.codes[d];
         std::memcpy(values.codes + t * layout.padded_dim + begin, value.codes, Padded(n));
         for (size_t b = 0; b < Q8Blocks(n); ++b) {
-          keys.scales[(block + b) * kPanel + t] = key.scales[b];
+          keys.scales[(block + b) * kKeyPage + t] = key.scales[b];
           values.scales[t * blocks + block + b] = value.scales[b];
         }
       }
@@ -196,15 +226,15 @@ void Append(const CacheView& cache, size_t pos, size_t m, const float* k, const 
   const Layout layout = LayoutOf(cache);
   const bool pairs = cache.type == HOB_CACHE_BF16;
   for (size_t h = 0; h < cache.n_kv_heads; ++h) {
-    uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.head;
-    uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.head;
+    uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.HeadLanes();
+    uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.HeadLanes();
     for (size_t i = 0; i < m; ++i) {
       const float* key = k + i * stride + h * cache.head_dim;
       const float* value = v + i * stride + h * cache.head_dim;
       const size_t t = pos + i;
       for (size_t d = 0; d < cache.head_dim; ++d) {
-        StoreElement(pairs, key[d], d, keys + KeyLane(layout, t, d));
-        StoreElement(pairs, value[d], t, values + ValueLane(layout, t, d));
+        StoreElement(pairs, key[d], d, keys + layout.Key(t, d));
+        StoreElement(pairs, value[d], t, values + layout.Value(t, d));
       }
     }
   }
@@ -297,31 +327,33 @@ HWY_INLINE void AppendKey(const float* key, size_t dim, uint32_t* lanes) {
       VF32 even, odd;
       hn::LoadInterleaved2(df, key + d, even, odd);
       hn::Store(hn::Or(RoundToBF16(even), hn::ShiftRight<16>(RoundToBF16(odd))), du, pairs);
-      for (size_t i = 0; i < hn::Lanes(du); ++i) lanes[(d / 2 + i) * kPanel] = pairs[i];
+      for (size_t i = 0; i < hn::Lanes(du); ++i) lanes[(d / 2 + i) * kKeyPage] = pairs[i];
     }
   }
-  for (; d < dim; ++d) StoreElement(kPairs, key[d], d, lanes + d / (kPairs ? 2 : 1) * kPanel);
+  for (; d < dim; ++d) StoreElement(kPairs, key[d], d, lanes + d / (kPairs ? 2 : 1) * kKeyPage);
 }
 
-// One head of a token's values; lanes: of its first element, t: the token.
+// One head of token t's values; head: the KV head's.
 template <bool kPairs>
-HWY_INLINE void AppendValue(const float* value, size_t dim, size_t t, uint32_t* lanes) {
+HWY_INLINE void AppendValue(const float* value, size_t dim, size_t t, const Layout& layout,
+                            uint32_t* head) {
   const DF32 df;
   const DU32 du;
   size_t d = 0;
   for (; d + hn::Lanes(df) <= dim; d += hn::Lanes(df)) {
+    uint32_t* lanes = head + layout.Value(t, d);
     const VF32 x = hn::LoadU(df, value + d);
     VU32 bits = hn::BitCast(du, x);
     if constexpr (kPairs) {
       bits = RoundToBF16(x);
       if (t % 2 == 1) {
-        const VU32 first = hn::And(hn::LoadU(du, lanes + d), hn::Set(du, 0xFFFF0000u));
+        const VU32 first = hn::And(hn::LoadU(du, lanes), hn::Set(du, 0xFFFF0000u));
         bits = hn::Or(first, hn::ShiftRight<16>(bits));
       }
     }
-    hn::StoreU(bits, du, lanes + d);
+    hn::StoreU(bits, du, lanes);
   }
-  for (; d < dim; ++d) StoreElement(kPairs, value[d], t, lanes + d);
+  for (; d < dim; ++d) StoreElement(kPairs, value[d], t, head + layout.Value(t, d));
 }
 
 template <bool kPairs>
@@ -330,12 +362,12 @@ void AppendTokens(const CacheView& cache, size_t pos, size_t m, const float* k, 
   const Layout layout = LayoutOf(cache);
   const size_t dim = cache.head_dim;
   for (size_t h = 0; h < cache.n_kv_heads; ++h) {
-    uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.head;
-    uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.head;
+    uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.HeadLanes();
+    uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.HeadLanes();
     for (size_t i = 0; i < m; ++i) {
       const size_t at = i * stride + h * dim, t = pos + i;
-      AppendKey<kPairs>(k + at, dim, keys + KeyLane(layout, t, 0));
-      AppendValue<kPairs>(v + at, dim, t, values + ValueLane(layout, t, 0));
+      AppendKey<kPairs>(k + at, dim, keys + layout.Key(t, 0));
+      AppendValue<kPairs>(v + at, dim, t, layout, values);
     }
   }
 }
@@ -351,18 +383,14 @@ void AppendSimd(const CacheView& cache, size_t pos, size_t m, const float* k, co
 
 // ---------------------------------------------------------------- a block
 
-// Rows whose whole chunks go through the steps together: the weights of one tile are too few to
-// hide that each is a long chain, and L1 has room. A multiple of a vector.
-inline constexpr size_t kFewRows = 16;
-static_assert(kFewRows * (kKeyChunk / kKeyTile) <= kRowBlock && kFewRows % kPanel == 0);
-
-// The keys [t, t + 64) and the rows [first, last) that see any of them. Row r has its scores, then
-// its weights, and its maximum, shift and factor where the workspace has those of row slot + r.
-template <class Lane>
+// The keys [t, t + 64), number `index` of the tiles that are together in the workspace, in chunk
+// `chunk` of those, and the rows [first, last) that see any of them.
 struct KeyTile {
-  size_t t, slot, first, last;
-  const Lane* after_keys;    // what is read after its keys
-  const Lane* after_values;  // and after its values; nullptr: what the CPU foresees
+  size_t t, index, chunk, first, last;
+
+  // Where the workspace has what belongs to row r and this tile, or its chunk.
+  size_t Slot(size_t r) const { return index * kFewRows + r; }
+  size_t ChunkRow(size_t r) const { return chunk * kFewRows + r; }
 };
 
 // The unit of work: one KV head, rows [row_begin, row_begin + rows). Row r of the block sees keys
@@ -377,7 +405,7 @@ struct Block {
   size_t kv_head, row_begin, rows;
   const Lane* keys;  // of this KV head
   const Lane* values;
-  size_t tile;  // lanes from one tile of them to the next; 0: each is decoded to the same place
+  size_t tile;  // lanes of a tile of them; 0: each is decoded to the same place
 
   // Offset of block row r in q and out.
   size_t RowAt(size_t r) const {
@@ -389,8 +417,8 @@ struct Block {
     return reinterpret_cast<const X*>(w.q) + r * layout.padded_dim;
   }
 
-  const Lane* Keys(size_t t) const { return keys + t / kKeyTile * tile; }
-  const Lane* Values(size_t t) const { return values + t / kKeyTile * tile; }
+  const Lane* Keys(size_t t) const { return keys + (tile != 0 ? layout.Tile(t) : 0); }
+  const Lane* Values(size_t t) const { return values + (tile != 0 ? layout.Tile(t) : 0); }
 
   // Rows [first, last) that see any of keys [t, end).
   struct RowRange {
@@ -411,11 +439,22 @@ struct Block {
   // Whether row r sees all of the tile at t.
   bool SeesTile(size_t r, size_t t) const { return AllSee(r, r + 1, t, t + kKeyTile); }
 
-  // Scores, then weights, of one row of a tile: (kKeyTile); slot_row: slot + r as in KeyTile.
-  float* ScoresOf(size_t slot_row) const { return w.scores + slot_row * kKeyTile; }
+  // Scores, then weights, of one row of a tile: (kKeyTile).
+  float* ScoresOf(const KeyTile& at, size_t r) const {
+    return w.scores + (at.index * rows + r) * kKeyTile;
+  }
+  // Its sums (16) and values (padded_dim) of the tile's chunk.
+  float* SumsOf(const KeyTile& at, size_t r) const { return w.sums + at.ChunkRow(r) * kPanel; }
+  float* ValuesOf(const KeyTile& at, size_t r) const {
+    return w.chunk + at.ChunkRow(r) * layout.padded_dim;
+  }
 
-  // Whether there are so few rows that the buffers of a tile hold those of a whole chunk.
+  // Whether there are so few rows that the buffers of a tile hold those of whole chunks, and how
+  // many keys go through the steps together.
   bool Few() const { return rows <= kFewRows; }
+  size_t SpanKeys() const {
+    return Few() ? std::min(kSpanChunks, kRowBlock / (kChunkTiles * rows)) * kKeyChunk : kKeyChunk;
+  }
 
   // The part of the tile at t that row r sees, relative to t; empty if nothing.
   KeyRange Seen(size_t r, size_t t) const {
@@ -466,10 +505,9 @@ HWY_INLINE void Prepare(const Block<C>& b) {
   const float softcap = task.options.softcap;
   const float scale = softcap == 0.0f ? task.scale * kLog2E : task.scale / softcap;
   const size_t dim = task.cache.head_dim, padded = b.layout.padded_dim, group = task.group();
-  std::fill_n(b.w.max, kRowBlock, -HUGE_VALF);
   std::fill_n(b.w.all_max, kRowBlock, -HUGE_VALF);
   std::memset(b.w.all, 0, b.rows * padded * sizeof(float));
-  std::memset(b.w.sums, 0, b.rows * 2 * kPanel * sizeof(float));
+  std::memset(b.w.all_sums, 0, b.rows * kPanel * sizeof(float));
   for (size_t r = 0; r < b.rows; ++r) {
     const KeyRange keys = VisibleKeys(task.options, task.pos, task.m, (b.row_begin + r) / group);
     b.w.begin[r] = keys.begin;
@@ -519,58 +557,63 @@ HWY_INLINE VU32 JoinHalves(VU32 first, VU32 second) {
 // One page of keys: lanes are tokens.
 template <bool kNormal>
 HWY_NOINLINE void DecodeKeys(const Q8Page& page, size_t head_dim, uint32_t* lanes) {
-  for (size_t i = 0; i < kPanel; i += OutputsPerVector()) {
+  for (size_t i = 0; i < kKeyPage; i += OutputsPerVector()) {
     for (size_t d = 0; d < head_dim; d += kBlock) {
-      const VF32 scale = hn::LoadU(DF32(), page.scales + d / kBlock * kPanel + i);
+      const VF32 scale = hn::LoadU(DF32(), page.scales + d / kBlock * kKeyPage + i);
       const size_t end = std::min(head_dim, d + kBlock);
-      const int8_t* codes = page.codes + d * kPanel + i;
-      uint32_t* to = lanes + d / 2 * kPanel + i;
-      for (size_t at = d; at < end; at += 2, codes += 2 * kPanel, to += kPanel) {
+      const int8_t* codes = page.codes + d * kKeyPage + i;
+      uint32_t* to = lanes + d / 2 * kKeyPage + i;
+      for (size_t at = d; at < end; at += 2, codes += 2 * kKeyPage, to += kKeyPage) {
         const VU32 first = Decode<kNormal>(codes, scale);
-        const VU32 second = Decode<kNormal>(codes + kPanel, scale);
+        const VU32 second = Decode<kNormal>(codes + kKeyPage, scale);
         hn::StoreU(JoinHalves(first, second), DU32(), to);
       }
     }
   }
 }
 
-// One page of values: lanes are elements of the head.
+// One page of values, whose first token is token t of the tile that begins at lanes; lanes are
+// elements of the head.
 template <bool kNormal>
-HWY_NOINLINE void DecodeValues(const Q8Page& page, size_t head_dim, uint32_t* lanes) {
-  const size_t dim = Padded(head_dim), blocks = Q8Blocks(head_dim);
+HWY_NOINLINE void DecodeValues(const Q8Page& page, size_t head_dim, const Layout& layout, size_t t,
+                               uint32_t* tile) {
+  const size_t dim = layout.padded_dim, blocks = Q8Blocks(head_dim);
   const int8_t* codes = page.codes;
   const float* scales = page.scales;
-  for (size_t t = 0; t < kPanel; t += 2, codes += 2 * dim, scales += 2 * blocks, lanes += dim) {
+  for (const size_t end = t + kKeyPage; t < end; t += 2, codes += 2 * dim, scales += 2 * blocks) {
     for (size_t d = 0; d < dim; d += kBlock) {
       const VF32 first_scale = hn::Set(DF32(), scales[d / kBlock]);
       const VF32 second_scale = hn::Set(DF32(), scales[blocks + d / kBlock]);
-      const size_t end = std::min(dim, d + kBlock);
-      for (size_t i = d; i < end; i += OutputsPerVector()) {
-        const VU32 first = Decode<kNormal>(codes + i, first_scale);
-        const VU32 second = Decode<kNormal>(codes + dim + i, second_scale);
-        hn::StoreU(JoinHalves(first, second), DU32(), lanes + i);
+      const size_t block = std::min(dim - d, kBlock);
+      uint32_t* to = tile + layout.Value(t, d);
+      for (size_t i = 0; i < block; i += OutputsPerVector()) {
+        const VU32 first = Decode<kNormal>(codes + d + i, first_scale);
+        const VU32 second = Decode<kNormal>(codes + dim + d + i, second_scale);
+        hn::StoreU(JoinHalves(first, second), DU32(), to + i);
       }
     }
   }
 }
+static_assert(kValuePart % kBlock == 0);
 
 // What rows see of the tile, of keys or of values, into the block's own.
 template <bool kKeys>
-HWY_INLINE void DecodeTile(const Block<CacheBF16>& b, const KeyTile<uint32_t>& tile) {
+HWY_INLINE void DecodeTile(const Block<CacheBF16>& b, const KeyTile& tile) {
   const CacheView& cache = b.task.cache;
   const Layout layout = LayoutOf(cache);
   auto* const head =
-      static_cast<uint32_t*>(kKeys ? cache.keys : cache.values) + b.kv_head * layout.head;
-  const size_t t = tile.t, begin = std::max(b.w.begin[tile.first], t) / kPanel * kPanel;
+      static_cast<uint32_t*>(kKeys ? cache.keys : cache.values) + b.kv_head * layout.HeadLanes();
+  const size_t t = tile.t, begin = std::max(b.w.begin[tile.first], t) / kKeyPage * kKeyPage;
   const size_t end = std::min(b.w.end[tile.last - 1], t + kKeyTile);
-  for (size_t at = begin; at < end; at += kPanel) {
+  for (size_t at = begin; at < end; at += kKeyPage) {
     const Q8Page page = Q8PageAt(layout, head, at);
-    uint32_t* lanes = b.w.tile + (at - t) / kPanel * b.layout.page;
-    const bool normal = AllNormal(page.scales, Q8Blocks(cache.head_dim) * kPanel);
+    const bool normal = AllNormal(page.scales, Q8Blocks(cache.head_dim) * kKeyPage);
     if constexpr (kKeys) {
+      uint32_t* lanes = b.w.tile + (at - t) / kKeyPage * b.layout.page;
       (normal ? DecodeKeys<true> : DecodeKeys<false>)(page, cache.head_dim, lanes);
     } else {
-      (normal ? DecodeValues<true> : DecodeValues<false>)(page, cache.head_dim, lanes);
+      (normal ? DecodeValues<true> : DecodeValues<false>)(page, cache.head_dim, b.layout, at - t,
+                                                          b.w.tile);
     }
   }
 }
@@ -608,7 +651,7 @@ HWY_INLINE Grid<GridHalves> Expanded(const Grid<GridSplit>& grid, const float* w
           nullptr,
           grid.c,
           grid.c_stride,
-          nullptr};
+          0};
 }
 
 // Scores of rows [first, last) against 4 slices of keys that begin at t, as far as they are seen.
@@ -630,7 +673,7 @@ HWY_INLINE void ScoreSlices(const Block<C>& b, size_t t, size_t first, size_t la
 
 // scores of the tile's rows against its keys.
 template <class C>
-HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile<typename C::Lane>& at) {
+HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile& at) {
   using Direct = typename C::Direct;
   [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
       scope;
@@ -638,28 +681,30 @@ HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile<typename C::Lane>& at)
   const size_t groups = (b.task.cache.head_dim + b.layout.group - 1) / b.layout.group;
   const size_t t = at.t;
   const auto* tile = b.Keys(t);
-  for (size_t i = 0; i < kKeyTile; i += 4 * step) {
-    const size_t slices = std::min<size_t>(4, (kKeyTile - i) / step), width = slices * step;
+  // A page at a time where memory may be what takes the time: it is read front to back.
+  const size_t most = b.Few() ? std::min<size_t>(4, kKeyPage / step) : 4;
+  for (size_t i = 0; i < kKeyTile; i += most * step) {
+    const size_t slices = std::min(most, (kKeyTile - i) / step), width = slices * step;
     size_t row = at.first, row_end = at.last;
     while (row < row_end && b.w.end[row] <= t + i) ++row;
     while (row < row_end && b.w.begin[row_end - 1] >= t + i + width) --row_end;
     if (row == row_end) continue;
     const auto slice = [&](size_t s) {
       const size_t key = i + std::min(s, slices - 1) * step;
-      return tile + key / kPanel * b.layout.page + key % kPanel;
+      return tile + key / kKeyPage * b.layout.page + key % kKeyPage;
     };
     const auto grid_at = [&](size_t r) HWY_ATTR -> Grid<Direct> {
       return {{slice(0), slice(1), slice(2), slice(3)},
-              kPanel,
+              kKeyPage,
               b.Queries(r),
               dim,
               groups,
               nullptr,
               0,
               nullptr,
-              b.ScoresOf(at.slot + r) + i,
+              b.ScoresOf(at, r) + i,
               kKeyTile,
-              at.after_keys + i / step * groups * step};
+              i % kKeyPage == 0 ? kKeyPage : 0};
     };
     if constexpr (C::kExpands) {
       if (row_end - row >= kExpandRows) {
@@ -667,8 +712,8 @@ HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile<typename C::Lane>& at)
         for (size_t g = 0; g < groups; g += kGroups) {
           const size_t count = std::min(kGroups, groups - g);
           const typename C::Lane* w[4];
-          for (size_t s = 0; s < 4; ++s) w[s] = slice(s) + g * kPanel;
-          Expand(w, kPanel, count, slices, b.tile, width, b.w.expanded);
+          for (size_t s = 0; s < 4; ++s) w[s] = slice(s) + g * kKeyPage;
+          Expand(w, kKeyPage, count, slices, b.tile, width, b.w.expanded);
           ScoreSlices(b, t + i, row, row_end, slices,
                       [&](size_t r, size_t n, size_t needed) HWY_ATTR {
                         Grid<Direct> part = grid_at(r);
@@ -692,24 +737,24 @@ template <class C>
 struct ValueSlices {
   using Direct = typename C::Direct;
   const Block<C>& b;
-  size_t t, slot, d, slices;
-  const typename C::Lane* v;     // of the tile's first token
-  const typename C::Lane* next;  // what will be wanted after these; nullptr: nothing
-  const float* expanded;         // nullptr: not
-  size_t width;                  // of expanded
+  const KeyTile& tile;
+  size_t d, slices;
+  const typename C::Lane* v;  // of the tile's first token
+  size_t stride;              // lanes from one group of tokens to the next
+  const float* expanded;      // nullptr: not
+  size_t width;               // of expanded
 
   // Rows [r, r + n), tokens [begin, end) of the tile, both multiples of the group, w instead of v.
   HWY_INLINE Grid<Direct> GridFor(size_t r, const typename C::Lane* w, size_t begin, size_t groups,
-                                  const float* factor = nullptr,
-                                  const typename C::Lane* next = nullptr) const {
+                                  const float* factor = nullptr) const {
     const size_t dim = b.layout.padded_dim, step = OutputsPerVector();
-    float* c = b.w.chunk + r * dim + d;
+    float* c = b.ValuesOf(tile, r) + d;
     const size_t last = slices - 1;
     const size_t x = C::kPairsX ? begin / 2 : begin;
     return {{w, w + std::min<size_t>(1, last) * step, w + std::min<size_t>(2, last) * step,
              w + last * step},
-            dim,
-            reinterpret_cast<const typename C::X*>(b.ScoresOf(slot + r)) + x,
+            stride,
+            reinterpret_cast<const typename C::X*>(b.ScoresOf(tile, r)) + x,
             kKeyTile,
             groups,
             c,
@@ -717,15 +762,14 @@ struct ValueSlices {
             factor,
             c,
             dim,
-            next};
+            d % kValuePart == 0 ? stride : 0};
   }
 
   // What all of the rows see, from and to whole groups.
   HWY_INLINE void AddWhole(size_t r, size_t n, size_t begin, size_t end,
                            const float* factor) const {
     const size_t group = b.layout.group, first = begin / group;
-    Grid<Direct> grid =
-        GridFor(r, v + first * b.layout.padded_dim, begin, (end - begin) / group, factor, next);
+    Grid<Direct> grid = GridFor(r, v + first * stride, begin, (end - begin) / group, factor);
     if constexpr (C::kExpands) {
       if (expanded != nullptr) {
         return GridSlices(Expanded(grid, expanded + begin * width, width), n, slices);
@@ -737,7 +781,7 @@ struct ValueSlices {
   // One token of a pair, whose partner does not count, whatever it is.
   HWY_INLINE void AddEdge(size_t r, size_t n, size_t token) const {
     auto* edge = reinterpret_cast<uint32_t*>(b.w.edge);
-    const auto* pairs = reinterpret_cast<const uint32_t*>(v + token / 2 * b.layout.padded_dim);
+    const auto* pairs = reinterpret_cast<const uint32_t*>(v + token / 2 * stride);
     const VU32 keep = hn::Set(DU32(), token % 2 == 0 ? 0xFFFF0000u : 0x0000FFFFu);
     const size_t step = OutputsPerVector();
     for (size_t i = 0; i < slices; ++i) {
@@ -753,11 +797,10 @@ struct ValueSlices {
       if (begin % 2 != 0 && begin < end) AddEdge(r, n, begin++);
       const size_t even = end / 2 * 2;
       if (begin < even)
-        GridSlices(GridFor(r, v + begin / 2 * b.layout.padded_dim, begin, (even - begin) / 2), n,
-                   slices);
+        GridSlices(GridFor(r, v + begin / 2 * stride, begin, (even - begin) / 2), n, slices);
       if (even < end && begin <= even) AddEdge(r, n, even);
     } else if (begin < end) {
-      GridSlices(GridFor(r, v + begin * b.layout.padded_dim, begin, end - begin), n, slices);
+      GridSlices(GridFor(r, v + begin * stride, begin, end - begin), n, slices);
     }
   }
 
@@ -766,7 +809,7 @@ struct ValueSlices {
   template <bool kBefore>
   HWY_INLINE void AddEnds(size_t r, size_t n, size_t middle) const {
     for (const size_t end = r + n; r < end; r += n) {
-      const KeyRange seen = b.Seen(r, t);
+      const KeyRange seen = b.Seen(r, tile.t);
       // Heads of one token see the same.
       for (n = 1;
            r + n < end && b.w.begin[r + n] == b.w.begin[r] && b.w.end[r + n] == b.w.end[r];) {
@@ -783,8 +826,8 @@ struct ValueSlices {
   // A few rows whose views begin or end within the tile: what all see, together; the rest apart.
   HWY_INLINE void AddPartly(size_t r, size_t n) const {
     const size_t group = b.layout.group;
-    const size_t begin = (b.Seen(r + n - 1, t).begin + group - 1) / group * group;
-    const size_t end = b.Seen(r, t).end / group * group;
+    const size_t begin = (b.Seen(r + n - 1, tile.t).begin + group - 1) / group * group;
+    const size_t end = b.Seen(r, tile.t).end / group * group;
     if (begin < end) {
       AddEnds<true>(r, n, begin);
       AddWhole(r, n, begin, end, nullptr);
@@ -796,14 +839,14 @@ struct ValueSlices {
 
   // Rows that see all of the tile are added together, and scaled on the way; the others have been.
   HWY_INLINE void AddRows(size_t first, size_t last) const {
-    const size_t end = t + kKeyTile;
+    const size_t t = tile.t, end = t + kKeyTile;
     for (size_t r = first, n; r < last; r += n) {
       if (b.SeesTile(r, t)) {
         n = last - r;
         if (!b.AllSee(r, last, t, end)) {
           for (n = 1; b.AllSee(r, r + n + 1, t, end);) ++n;
         }
-        AddWhole(r, n, 0, kKeyTile, C::kTileScales ? b.w.factor + slot + r : nullptr);
+        AddWhole(r, n, 0, kKeyTile, C::kTileScales ? b.w.factor + tile.Slot(r) : nullptr);
       } else {
         // Whole tokens, whose heads see the same, so that fewer ends are left over.
         const size_t group = b.task.group(), fit = Direct::kMostRows / group * group;
@@ -817,23 +860,22 @@ struct ValueSlices {
 
 // chunk += weights . V of the tile's keys and rows, as far as each row sees.
 template <class C>
-HWY_NOINLINE void AddValues(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
+HWY_NOINLINE void AddValues(const Block<C>& b, const KeyTile& tile) {
   [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
       scope;
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
   for (size_t d = 0; d < dim; d += 4 * step) {
     const size_t slices = std::min<size_t>(4, (dim - d) / step), width = slices * step;
-    const auto* v = b.Values(tile.t) + d;
+    const size_t in_part = d % kValuePart, part = d - in_part, stride = b.layout.ValueStride(part);
+    const auto* v = b.Values(tile.t) + b.layout.ValuePart(part) + in_part;
     const bool expand = C::kExpands && tile.last - tile.first >= kExpandRows;
     if constexpr (C::kExpands) {
       const typename C::Lane* w[] = {v, v + step, v + 2 * step, v + 3 * step};
-      if (expand) Expand(w, dim, kKeyTile / 2, slices, b.tile, width, b.w.expanded);
+      if (expand) Expand(w, stride, kKeyTile / 2, slices, b.tile, width, b.w.expanded);
     }
-    const auto* next = tile.after_values;
-    if (next != nullptr) next += d / b.layout.group * kKeyTile;
-    const ValueSlices<C> part = {
-        b, tile.t, tile.slot, d, slices, v, next, expand ? b.w.expanded : nullptr, width};
-    part.AddRows(tile.first, tile.last);
+    const ValueSlices<C> values = {
+        b, tile, d, slices, v, stride, expand ? b.w.expanded : nullptr, width};
+    values.AddRows(tile.first, tile.last);
   }
 }
 
@@ -864,13 +906,14 @@ HWY_INLINE float TileMax(const float* scores) {
 // Finds the tile's maxima and from them, for all rows at once, the new maxima and how far the rows
 // are scaled down. What a row does not see gets a score of -inf, so a weight of exactly 0.
 template <class C>
-HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
+HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
   const DF32 df;
   const Workspace& w = b.w;
-  float* const tile_max = w.tile_max + tile.slot;
+  float* const tile_max = w.tile_max + tile.Slot(0);
+  float* const chunk_max = w.max + tile.ChunkRow(0);
   std::fill_n(tile_max, b.Few() ? kFewRows : kRowBlock, -HUGE_VALF);
   for (size_t r = tile.first; r < tile.last; ++r) {
-    float* scores = b.ScoresOf(tile.slot + r);
+    float* scores = b.ScoresOf(tile, r);
     const KeyRange seen = b.Seen(r, tile.t);
     if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
     if (seen.begin > 0) std::fill(scores, scores + seen.begin, -HUGE_VALF);
@@ -878,11 +921,11 @@ HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile<typename C::Lane>&
     tile_max[r] = TileMax(scores);
   }
   for (size_t r = tile.first / kPanel * kPanel; r < tile.last; r += hn::Lanes(df)) {
-    const VF32 old = hn::LoadU(df, w.max + r), found = hn::LoadU(df, tile_max + r);
+    const VF32 old = hn::LoadU(df, chunk_max + r), found = hn::LoadU(df, tile_max + r);
     const VF32 max = hn::IfThenElse(hn::Gt(found, old), found, old), shift = Shift(max);
-    hn::StoreU(max, df, w.max + r);
-    hn::StoreU(shift, df, w.shift + tile.slot + r);
-    hn::StoreU(Exp2NonPositive(hn::Sub(old, shift)), df, w.factor + tile.slot + r);
+    hn::StoreU(max, df, chunk_max + r);
+    hn::StoreU(shift, df, w.shift + tile.Slot(r));
+    hn::StoreU(Exp2NonPositive(hn::Sub(old, shift)), df, w.factor + tile.Slot(r));
   }
 }
 
@@ -945,12 +988,10 @@ HWY_INLINE void WeighSeen(float* scores, size_t begin, size_t end, float shift, 
 
 // Rows' scores become weights; sums are scaled to the new maximum.
 template <class C>
-HWY_INLINE void Weigh(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
-  const Workspace& w = b.w;
+HWY_INLINE void Weigh(const Block<C>& b, const KeyTile& tile) {
   for (size_t r = tile.first; r < tile.last; ++r) {
-    float* scores = b.ScoresOf(tile.slot + r);
-    float* sums = w.sums + 2 * r * kPanel;
-    const float shift = w.shift[tile.slot + r], factor = w.factor[tile.slot + r];
+    float *scores = b.ScoresOf(tile, r), *sums = b.SumsOf(tile, r);
+    const float shift = b.w.shift[tile.Slot(r)], factor = b.w.factor[tile.Slot(r)];
     const KeyRange seen = b.Seen(r, tile.t);
     if (b.SeesTile(r, tile.t)) {
       WeighSeen<C>(scores, 0, kKeyTile, shift, factor, sums);
@@ -962,30 +1003,23 @@ HWY_INLINE void Weigh(const Block<C>& b, const KeyTile<typename C::Lane>& tile) 
 
 // Values of rows are scaled to the new maximum, unless AddValues does it.
 template <class C>
-HWY_INLINE void ScaleValues(const Block<C>& b, const KeyTile<typename C::Lane>& tile) {
+HWY_INLINE void ScaleValues(const Block<C>& b, const KeyTile& tile) {
   const size_t dim = b.layout.padded_dim;
   if (C::kTileScales && b.AllSee(tile.first, tile.last, tile.t, tile.t + kKeyTile)) return;
   for (size_t r = tile.first; r < tile.last; ++r) {
     if (C::kTileScales && b.SeesTile(r, tile.t)) continue;
-    const float factor = b.w.factor[tile.slot + r];
-    if (factor != 1.0f) Scale(b.w.chunk + r * dim, dim, factor);  // times 1 nothing changes
+    const float factor = b.w.factor[tile.Slot(r)];
+    if (factor != 1.0f) Scale(b.ValuesOf(tile, r), dim, factor);  // times 1 nothing changes
   }
 }
 
 // ---------------------------------------------------------------- chunks
 
-// Tiles that follow each other in a chunk: one, or, of few rows, up to all.
+// Tiles that follow each other: one, or, of few rows, those of a span.
 template <class C>
-HWY_INLINE void AttendTiles(const Block<C>& b, KeyTile<typename C::Lane>* tiles, size_t count) {
+HWY_INLINE void AttendTiles(const Block<C>& b, const KeyTile* tiles, size_t count) {
   const bool decodes = C::kPairs && b.task.cache.type == HOB_CACHE_Q8_0;
-  // Values that are read front to back the CPU fetches by itself; asking for them slows it down.
-  const bool foreseen = b.layout.padded_dim <= 4 * OutputsPerVector();
   for (size_t i = 0; i < count; ++i) {
-    const bool last = i + 1 == count;
-    tiles[i].after_keys = last ? b.Values(tiles[0].t) : b.Keys(tiles[i + 1].t);
-    tiles[i].after_values = last       ? b.Keys(tiles[i].t + kKeyTile)
-                            : foreseen ? nullptr
-                                       : b.Values(tiles[i + 1].t);
     if constexpr (C::kPairs) {
       if (decodes) DecodeTile<true>(b, tiles[i]);
     }
@@ -1002,45 +1036,62 @@ HWY_INLINE void AttendTiles(const Block<C>& b, KeyTile<typename C::Lane>* tiles,
   }
 }
 
-// One chunk of keys for the rows that see any of it: their max, sums and chunk, from scratch.
+// The rows' max, sums and values of a chunk, as before its first key.
 template <class C>
-HWY_INLINE void AttendChunk(const Block<C>& b, size_t chunk, size_t first, size_t last) {
-  const size_t dim = b.layout.padded_dim;
-  std::fill(b.w.max + first, b.w.max + last, -HUGE_VALF);
-  std::memset(b.w.chunk + first * dim, 0, (last - first) * dim * sizeof(float));
-  for (size_t r = first; r < last; ++r) {
-    std::memset(b.w.sums + 2 * r * kPanel, 0, kPanel * sizeof(float));
-  }
-  const size_t together = b.Few() ? kKeyChunk / kKeyTile : 1;
-  KeyTile<typename C::Lane> tiles[kKeyChunk / kKeyTile];
-  size_t count = 0;
-  for (size_t t = chunk; t < chunk + kKeyChunk; t += kKeyTile) {
-    const auto rows = b.RowsThatSee(t, t + kKeyTile);
-    if (rows.first == rows.last) continue;
-    tiles[count] = {t, count * kFewRows, rows.first, rows.last, nullptr, nullptr};
-    if (++count == together) AttendTiles(b, tiles, std::exchange(count, 0));
-  }
-  AttendTiles(b, tiles, count);
+HWY_INLINE void ClearChunk(const Block<C>& b, size_t chunk, size_t first, size_t last) {
+  const size_t row = chunk * kFewRows + first, rows = last - first, dim = b.layout.padded_dim;
+  std::fill_n(b.w.max + chunk * kFewRows, b.Few() ? kFewRows : kRowBlock, -HUGE_VALF);
+  std::memset(b.w.sums + row * kPanel, 0, rows * kPanel * sizeof(float));
+  std::memset(b.w.chunk + row * dim, 0, rows * dim * sizeof(float));
 }
 
-// Rows [first, last) of the chunk are merged into all.
+// The chunks of keys [begin, end), at most a span, for the rows that see any of them: what each
+// chunk gives from scratch. Then merge(chunk, rows) for one after the other.
+template <class C, class Merge>
+HWY_INLINE void AttendSpan(const Block<C>& b, size_t begin, size_t end, const Merge& merge) {
+  const auto rows_of = [&](size_t chunk) HWY_ATTR {
+    const size_t t = begin + chunk * kKeyChunk;
+    return b.RowsThatSee(t, t + kKeyChunk);
+  };
+  const size_t chunks = (end - begin + kKeyChunk - 1) / kKeyChunk;
+  for (size_t chunk = 0; chunk < chunks; ++chunk) {
+    ClearChunk(b, chunk, rows_of(chunk).first, rows_of(chunk).last);
+  }
+  KeyTile tiles[kSpanTiles];
+  size_t count = 0;
+  for (size_t t = begin; t < end; t += kKeyTile) {
+    const auto rows = b.RowsThatSee(t, t + kKeyTile);
+    if (rows.first == rows.last) continue;
+    tiles[count] = {t, count, (t - begin) / kKeyChunk, rows.first, rows.last};
+    if (b.Few()) {
+      ++count;
+    } else {
+      AttendTiles(b, tiles, 1);
+    }
+  }
+  AttendTiles(b, tiles, count);
+  for (size_t chunk = 0; chunk < chunks; ++chunk) merge(chunk, rows_of(chunk));
+}
+
+// Rows [first, last) of a chunk are merged into all.
 template <class C>
-HWY_INLINE void MergeChunk(const Block<C>& b, size_t first, size_t last) {
+HWY_INLINE void MergeChunk(const Block<C>& b, size_t chunk, size_t first, size_t last) {
   const DF32 df;
   const Workspace& w = b.w;
   const size_t dim = b.layout.padded_dim;
+  const KeyTile at = {0, 0, chunk, first, last};
   for (size_t r = first / kPanel * kPanel; r < last; r += hn::Lanes(df)) {
-    const VF32 chunk = hn::LoadU(df, w.max + r), all = hn::LoadU(df, w.all_max + r);
-    const VF32 max = hn::IfThenElse(hn::Gt(chunk, all), chunk, all), shift = Shift(max);
+    const VF32 found = hn::LoadU(df, w.max + at.ChunkRow(r)), all = hn::LoadU(df, w.all_max + r);
+    const VF32 max = hn::IfThenElse(hn::Gt(found, all), found, all), shift = Shift(max);
     hn::StoreU(Exp2NonPositive(hn::Sub(all, shift)), df, w.all_factor + r);
-    hn::StoreU(Exp2NonPositive(hn::Sub(chunk, shift)), df, w.factor + r);
+    hn::StoreU(Exp2NonPositive(hn::Sub(found, shift)), df, w.factor + r);
     hn::StoreU(max, df, w.tile_max + r);
   }
   for (size_t r = first; r < last; ++r) {
-    float* sums = w.sums + 2 * r * kPanel;
+    float* sums = w.all_sums + r * kPanel;
     w.all_max[r] = w.tile_max[r];
-    MergeRow(sums, w.factor[r], sums + kPanel, w.all_factor[r], kPanel);
-    MergeRow(w.chunk + r * dim, w.factor[r], w.all + r * dim, w.all_factor[r], dim);
+    MergeRow(b.SumsOf(at, r), w.factor[r], sums, w.all_factor[r], kPanel);
+    MergeRow(b.ValuesOf(at, r), w.factor[r], w.all + r * dim, w.all_factor[r], dim);
   }
 }
 
@@ -1058,8 +1109,8 @@ Block<C> BlockOf(const AttentionTask& task, size_t kv_head, size_t row_begin, si
   const CacheView& cache = task.cache;
   const bool decodes = cache.type == HOB_CACHE_Q8_0;
   const Layout layout =
-      LayoutOf(decodes ? HOB_CACHE_BF16 : cache.type, cache.head_dim, cache.capacity);
-  const size_t offset = kv_head * layout.head;
+      decodes ? LayoutOf(HOB_CACHE_BF16, cache.head_dim, kKeyTile, 0) : LayoutOf(cache);
+  const size_t offset = kv_head * layout.HeadLanes();
   const Workspace w = WorkspaceIn(workspace, cache.head_dim);
   using Lane = typename C::Lane;
   const auto lanes = [&](const void* cached) {
@@ -1074,7 +1125,7 @@ Block<C> BlockOf(const AttentionTask& task, size_t kv_head, size_t row_begin, si
           row_end - row_begin,
           lanes(cache.keys),
           lanes(cache.values),
-          decodes ? 0 : kKeyTile / kPanel * layout.page};
+          decodes ? 0 : layout.TileLanes()};
 }
 
 template <class C>
@@ -1084,13 +1135,13 @@ void AttendAs(const AttentionTask& task, size_t kv_head, size_t row_begin, size_
   const size_t dim = b.layout.padded_dim;
   Prepare(b);
   const size_t begin = b.w.begin[0] / kKeyChunk * kKeyChunk, end = b.w.end[b.rows - 1];
-  for (size_t chunk = begin; chunk < end; chunk += kKeyChunk) {
-    const auto rows = b.RowsThatSee(chunk, chunk + kKeyChunk);
-    AttendChunk(b, chunk, rows.first, rows.last);
-    MergeChunk(b, rows.first, rows.last);
+  for (size_t t = begin; t < end; t += b.SpanKeys()) {
+    AttendSpan(b, t, std::min(end, t + b.SpanKeys()), [&](size_t chunk, auto rows) HWY_ATTR {
+      MergeChunk(b, chunk, rows.first, rows.last);
+    });
   }
   for (size_t r = 0; r < b.rows; ++r) {
-    FinishRow(b.w.sums + (2 * r + 1) * kPanel, dim, task.cache.head_dim, b.w.all + r * dim,
+    FinishRow(b.w.all_sums + r * kPanel, dim, task.cache.head_dim, b.w.all + r * dim,
               task.out + b.RowAt(r));
   }
 }
@@ -1108,19 +1159,19 @@ template <class C>
 void AttendChunksAs(const AttentionTask& task, size_t kv_head, size_t chunk_begin, size_t chunk_end,
                     void* workspace, float* partials) {
   const Block<C> b = BlockOf<C>(task, kv_head, 0, task.m * task.group(), workspace);
-  const size_t dim = b.layout.padded_dim;
+  const size_t dim = b.layout.padded_dim, end = chunk_end * kKeyChunk;
   const PartialLayout layout(task);
   Prepare(b);
-  for (size_t chunk = chunk_begin; chunk < chunk_end; ++chunk) {
-    const auto rows = b.RowsThatSee(chunk * kKeyChunk, (chunk + 1) * kKeyChunk);
-    if (rows.first == rows.last) continue;
-    AttendChunk(b, chunk * kKeyChunk, rows.first, rows.last);
-    for (size_t r = rows.first; r < rows.last; ++r) {
-      float* record = partials + layout.At(kv_head, r, chunk);
-      record[0] = b.w.max[r];
-      std::memcpy(record + kPanel, b.w.sums + 2 * r * kPanel, kPanel * sizeof(float));
-      std::memcpy(record + 2 * kPanel, b.w.chunk + r * dim, dim * sizeof(float));
-    }
+  for (size_t t = chunk_begin * kKeyChunk; t < end; t += b.SpanKeys()) {
+    AttendSpan(b, t, std::min(end, t + b.SpanKeys()), [&](size_t chunk, auto rows) HWY_ATTR {
+      const KeyTile at = {0, 0, chunk, rows.first, rows.last};
+      for (size_t r = rows.first; r < rows.last; ++r) {
+        float* record = partials + layout.At(kv_head, r, t / kKeyChunk + chunk);
+        record[0] = b.w.max[at.ChunkRow(r)];
+        std::memcpy(record + kPanel, b.SumsOf(at, r), kPanel * sizeof(float));
+        std::memcpy(record + 2 * kPanel, b.ValuesOf(at, r), dim * sizeof(float));
+      }
+    });
   }
 }
 
@@ -1179,7 +1230,8 @@ const AttentionKernels& AttentionFor(Target target) {
 const AttentionKernels& Attention() { return AttentionFor(ActiveTarget()); }
 
 size_t CacheBytes(hob_cache_type type, size_t n_kv_heads, size_t head_dim, size_t capacity) {
-  return n_kv_heads * LayoutOf(type, head_dim, capacity).head * sizeof(uint32_t);
+  const Layout layout = LayoutOf(type, head_dim, WholeTiles(capacity), 0);
+  return n_kv_heads * layout.HeadLanes() * sizeof(uint32_t);
 }
 
 namespace {
@@ -1194,12 +1246,12 @@ float Decoded(int8_t code, float scale) {
 float CachedKey(const CacheView& cache, size_t kv_head, size_t token, size_t d) {
   const Layout layout = LayoutOf(cache);
   if (cache.type == HOB_CACHE_Q8_0) {
-    const size_t t = token % kPanel;
+    const size_t t = token % kKeyPage;
     const Q8Page page =
-        Q8PageAt(layout, static_cast<uint32_t*>(cache.keys) + kv_head * layout.head, token);
-    return Decoded(page.codes[d * kPanel + t], page.scales[d / kBlock * kPanel + t]);
+        Q8PageAt(layout, static_cast<uint32_t*>(cache.keys) + kv_head * layout.HeadLanes(), token);
+    return Decoded(page.codes[d * kKeyPage + t], page.scales[d / kBlock * kKeyPage + t]);
   }
-  const size_t lane = kv_head * layout.head + KeyLane(layout, token, d);
+  const size_t lane = kv_head * layout.HeadLanes() + layout.Key(token, d);
   if (cache.type == HOB_CACHE_F32) return static_cast<const float*>(cache.keys)[lane];
   return Half(static_cast<const uint32_t*>(cache.keys)[lane], d % 2);
 }
@@ -1207,13 +1259,13 @@ float CachedKey(const CacheView& cache, size_t kv_head, size_t token, size_t d) 
 float CachedValue(const CacheView& cache, size_t kv_head, size_t token, size_t d) {
   const Layout layout = LayoutOf(cache);
   if (cache.type == HOB_CACHE_Q8_0) {
-    const size_t t = token % kPanel;
-    const Q8Page page =
-        Q8PageAt(layout, static_cast<uint32_t*>(cache.values) + kv_head * layout.head, token);
+    const size_t t = token % kKeyPage;
+    const Q8Page page = Q8PageAt(
+        layout, static_cast<uint32_t*>(cache.values) + kv_head * layout.HeadLanes(), token);
     return Decoded(page.codes[t * layout.padded_dim + d],
                    page.scales[t * Q8Blocks(cache.head_dim) + d / kBlock]);
   }
-  const size_t lane = kv_head * layout.head + ValueLane(layout, token, d);
+  const size_t lane = kv_head * layout.HeadLanes() + layout.Value(token, d);
   if (cache.type == HOB_CACHE_F32) return static_cast<const float*>(cache.values)[lane];
   return Half(static_cast<const uint32_t*>(cache.values)[lane], token % 2);
 }

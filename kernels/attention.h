@@ -1,16 +1,19 @@
 // Attention with grouped query heads over a cache of keys and values, both kept so that a SIMD lane
-// is an output (docs/numerics.md has the exact definition, reference.cc the scalar code):
-//   keys    [kv head][page of 16 tokens][padded head_dim / p][16 tokens][p]
-//   values  [kv head][token / p][padded head_dim][p]
-// with p = 1 element of f32, or a pair of bf16 with the first of the pair in the high half; q8_0
-// in each page of 16 tokens int8 codes, then f32 scales, one for each block of 32 elements of a
-// head:
-//   keys    [kv head][page]{codes [padded head_dim][16 tokens], scales [block][16 tokens]}
-//   values  [kv head][page]{codes [16 tokens][padded head_dim], scales [16 tokens][block]}
+// is an output (docs/numerics.md has the exact definition, reference.cc the scalar code), and so
+// that who goes through the tokens reads memory from front to back. Of each KV head, tile by tile
+// of 64 tokens:
+//   keys    [page of 32 tokens][padded head_dim / p][32 tokens][p]
+//   values  [part of 64 elements][64 tokens / p][64 elements][p]
+// with p = 1 element of f32, or a pair of bf16 with the first of the pair in the high half; the
+// last part may have fewer elements. q8_0 has, in each page of 32 tokens, int8 codes, then f32
+// scales, one for each block of 32 elements of a head:
+//   keys    {codes [padded head_dim][32 tokens], scales [block][32 tokens]}
+//   values  {codes [32 tokens][padded head_dim], scales [32 tokens][block]}
 // head_dim is padded to a multiple of 16, the capacity to one of 64 tokens (a tile). Whatever the
 // type, the first tokens of a KV head are the first bytes of its keys and of its values, in whole
-// pages of 16 (CachePrefixBytes), and do not depend on the capacity or the instruction set: saved
-// sessions rely on it.
+// tiles (CachePrefixBytes), and do not depend on the capacity or the instruction set: saved
+// sessions rely on it. The heads follow each other: each with all tokens, or, in a cache of
+// segments, each with a segment's, and then the next segment.
 //
 // q . K is the float matmul's tile with tokens as outputs; p . V the same with the elements of the
 // head as outputs. Work is divided (DivideAttention) by KV head and by blocks of rows or, where
@@ -41,17 +44,20 @@ struct CacheView {
   size_t n_kv_heads, head_dim, capacity;
   void* keys;
   void* values;
+  // Tokens of a segment, a multiple of kKeyTile, and bytes from one to the next, of keys and of
+  // values; 0: one segment has them all.
+  size_t segment = 0, segment_bytes = 0;
 };
 
 // Bytes of `keys` and of `values` each.
 size_t CacheBytes(hob_cache_type type, size_t n_kv_heads, size_t head_dim, size_t capacity);
 
-// Tokens of a page, and the bytes that hold the first `tokens` tokens of one KV head's keys, or
-// values, in whole pages.
-inline constexpr size_t kCachePage = 16;
+// Tokens whose keys are side by side, and elements of a head whose values are.
+inline constexpr size_t kKeyPage = 32, kValuePart = 64;
+
+// Bytes that hold the first `tokens` tokens of one KV head's keys, or values, in whole tiles.
 inline size_t CachePrefixBytes(hob_cache_type type, size_t head_dim, size_t tokens) {
-  const size_t page_bytes = CacheBytes(type, 1, head_dim, kKeyTile) / (kKeyTile / kCachePage);
-  return (tokens + kCachePage - 1) / kCachePage * page_bytes;
+  return CacheBytes(type, 1, head_dim, tokens);
 }
 
 // As in hob_attention_args.

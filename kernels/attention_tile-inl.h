@@ -79,16 +79,19 @@ struct Grid {
   const float* factor;  // one for each row, which `from` is multiplied with; nullptr: it is not
   float* c;
   size_t c_stride;
-  const typename E::W* next;  // what is wanted after this, front to back; nullptr: nothing
+  // Lanes of a row of w of which those that are in no slice are wanted soon, too; 0: they are not,
+  // or they have been asked for. Whoever reads only a part of each row is not foreseen.
+  size_t row;
 
   void SkipRows(size_t rows) {
-    next = nullptr;  // it has been asked for
+    row = 0;
     x += rows * x_stride;
     if (from != nullptr) from += rows * from_stride;
     if (factor != nullptr) factor += rows;
     c += rows * c_stride;
   }
   void SkipSlices(size_t slices) {
+    row = 0;
     for (size_t i = 0; i + slices < 4; ++i) w[i] = w[i + slices];
     if (from != nullptr) from += slices * OutputsPerVector();
     c += slices * OutputsPerVector();
@@ -130,7 +133,7 @@ template <class E, size_t kRows, size_t kSlices>
 HWY_NOINLINE void GridTile(const Grid<E>& grid) {
   const DF32 df;
   const size_t step = hn::Lanes(df), stride = grid.w_stride, xs = grid.x_stride;
-  [[maybe_unused]] const auto* next = grid.next;
+  [[maybe_unused]] const size_t row = grid.row;
   const auto *w0 = grid.w[0], *w1 = grid.w[kSlices > 1 ? 1 : 0];
   const auto *w2 = grid.w[kSlices > 2 ? 2 : 0], *w3 = grid.w[kSlices > 2 ? 3 : 0];
   VF32 a00 = hn::Zero(df), a01 = a00, a02 = a00, a03 = a00;
@@ -164,11 +167,14 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
   // Unrolled, so that so few turns are left that the CPU foresees the last.
   HWY_UNROLL(4)
   for (; x != end; x += E::kSteps, x3 += E::kSteps) {
-    if (E::kStreams && kRows <= 4 && next != nullptr) {
-      PrefetchToL2(next);
-      if constexpr (kSlices > 1) PrefetchToL2(next + step);
-      if constexpr (kSlices > 2) PrefetchToL2(next + 2 * step), PrefetchToL2(next + 3 * step);
-      next += kSlices * step;
+    // Four whole panels have all of the row. (A loop of a fixed length does not keep the one around
+    // it from being unrolled.)
+    if constexpr (E::kStreams && kRows <= 4 &&
+                  (HWY_HAVE_SCALABLE || HWY_MAX_LANES_D(DF32) < kPanel)) {
+      HWY_UNROLL(3)
+      for (size_t i = kPanel; i < 4 * kPanel; i += kPanel) {
+        if (i >= kSlices * step && i < row) hwy::Prefetch(w0 + i);
+      }
     }
     const auto v0 = E::Load(w0), v1 = E::Load(w1), v2 = E::Load(w2), v3 = E::Load(w3);
     w0 += stride, w1 += stride, w2 += stride, w3 += stride;

@@ -11,51 +11,64 @@
 namespace hob {
 namespace {
 
-// Less than this in a stripe is not worth a call of the system: it is soon written again.
-constexpr size_t kWorthGivingBack = size_t{1} << 16;
+// A few large pages of even a small model: smollm2-135m's 512 tokens are 11.8 MB.
+constexpr size_t kSegmentTokens = 512;
+static_assert(kSegmentTokens % kKeyTile == 0);
 
-size_t ReservedBytes(size_t layers, size_t half_bytes) {
-  if (half_bytes > SIZE_MAX / 2 / layers) throw std::bad_alloc();
-  return 2 * layers * half_bytes;
+// The shape with the segments of all layers.
+CacheView ShapeOf(hob_cache_type type, size_t layers, size_t n_kv_heads, size_t head_dim,
+                  size_t capacity) {
+  const size_t segment = std::min(kSegmentTokens, RoundUp(capacity, kKeyTile));
+  const size_t half = CacheBytes(type, n_kv_heads, head_dim, segment);
+  if (half > SIZE_MAX / 2 / layers) throw std::bad_alloc();
+  return {type, n_kv_heads, head_dim, capacity, nullptr, nullptr, segment, 2 * layers * half};
+}
+
+size_t ReservedBytes(const CacheView& shape) {
+  const size_t segments = RoundUp(shape.capacity, shape.segment) / shape.segment;
+  if (shape.segment_bytes > SIZE_MAX / segments) throw std::bad_alloc();
+  return segments * shape.segment_bytes;
 }
 
 }  // namespace
 
 KvCache::KvCache(hob_cache_type type, size_t layers, size_t n_kv_heads, size_t head_dim,
                  size_t capacity)
-    : shape_{type, n_kv_heads, head_dim, capacity, nullptr, nullptr},
-      half_bytes_(RoundUp(CacheBytes(type, n_kv_heads, head_dim, capacity), kAlignment)),
-      stripe_bytes_(CacheBytes(type, 1, head_dim, capacity)),
-      layers_(layers),
-      stripes_(2 * layers * n_kv_heads),
-      memory_(ReservedBytes(layers, half_bytes_)) {}
+    : layers_(layers),
+      shape_(ShapeOf(type, layers, n_kv_heads, head_dim, capacity)),
+      memory_(ReservedBytes(shape_)) {}
 
 CacheView KvCache::Layer(size_t layer) const {
+  const size_t half = shape_.segment_bytes / (2 * layers_);
   CacheView view = shape_;
-  view.keys = memory_.data() + 2 * layer * half_bytes_;
-  view.values = memory_.data() + (2 * layer + 1) * half_bytes_;
+  view.keys = memory_.data() + 2 * layer * half;
+  view.values = memory_.data() + (2 * layer + 1) * half;
   return view;
 }
 
-std::span<uint8_t> KvCache::Prefix(size_t stripe, size_t tokens) const {
-  const size_t half = stripe / shape_.n_kv_heads, head = stripe % shape_.n_kv_heads;
-  return {memory_.data() + half * half_bytes_ + head * stripe_bytes_, PrefixBytes(tokens)};
+size_t KvCache::Segments(size_t tokens) const {
+  return RoundUp(tokens, shape_.segment) / shape_.segment;
 }
 
-void KvCache::Extend(size_t tokens) { touched_ = std::max(touched_, tokens); }
+void KvCache::Extend(size_t tokens) {
+  // One at a time: copying a segment to large pages takes some milliseconds.
+  if (gathered_ < touched_ / shape_.segment) {
+    memory_.UseLargePages(gathered_ * shape_.segment_bytes, (gathered_ + 1) * shape_.segment_bytes);
+    ++gathered_;
+  }
+  touched_ = std::max(touched_, tokens);
+}
 
 void KvCache::Shrink(size_t tokens) {
-  const size_t begin = PrefixBytes(tokens), end = PrefixBytes(touched_);
-  if (end < begin + kWorthGivingBack) return;
-  for (size_t stripe = 0; stripe < stripes_; ++stripe) {
-    const auto offset = static_cast<size_t>(Prefix(stripe, 0).data() - memory_.data());
-    memory_.Discard(offset + begin, offset + end);
-  }
-  touched_ = tokens;
+  const size_t first = Segments(tokens), end = Segments(touched_);
+  if (first >= end) return;
+  memory_.Discard(first * shape_.segment_bytes, end * shape_.segment_bytes);
+  touched_ = std::min(touched_, first * shape_.segment);
+  gathered_ = std::min(gathered_, first);
 }
 
-void KvCache::ClearPageBehind(size_t tokens) const {
-  const size_t count = RoundUp(tokens, kCachePage) - tokens;
+void KvCache::ClearTileBehind(size_t tokens) const {
+  const size_t count = RoundUp(tokens, kKeyTile) - tokens;
   if (count == 0) return;
   // Zeros as tokens: whatever the cache's type, they are stored as it stores zeros.
   const std::vector<float> zeros(shape_.n_kv_heads * shape_.head_dim);

@@ -1,8 +1,11 @@
 // The keys and values of one sequence, for every layer; layout in kernels/attention.h. It knows no
 // position: tokens behind the session's position are simply written over.
 //
-// Each KV head of each layer has a stripe for its keys and one for its values, long enough for the
-// whole capacity, but only in address space: memory is taken as tokens are written, page by page.
+// There is address space for the whole capacity, but memory is taken as tokens are written, page by
+// page. The tokens come in segments: what all layers keep of a segment's tokens lies together, so
+// that a segment that is full is memory without holes, which the system can map by large pages.
+// Generating reads the whole cache for every token, and reads it up to 1.7 times as fast then
+// (docs/design.md).
 #ifndef HOB_RUNTIME_KV_CACHE_H_
 #define HOB_RUNTIME_KV_CACHE_H_
 
@@ -23,35 +26,50 @@ class KvCache {
   CacheView Layer(size_t layer) const;
 
   size_t reserved_bytes() const { return memory_.size(); }
-  // What `tokens` tokens fill, in whole pages of 16.
-  size_t UsedBytes(size_t tokens) const { return stripes_ * PrefixBytes(tokens); }
+  // What `tokens` tokens fill, in whole tiles of 64.
+  size_t UsedBytes(size_t tokens) const { return stripes() * StripeBytes(tokens); }
 
   // Says that tokens up to `tokens` are about to be written.
   void Extend(size_t tokens);
-  // Gives memory back to the system if the tokens from `tokens` on, which are no longer needed,
-  // hold much of it.
+  // Gives the memory of segments back to the system that hold none of the first `tokens` tokens.
   void Shrink(size_t tokens);
 
-  // The stripes in a fixed order: by layer, keys before values, by KV head.
-  size_t stripes() const { return stripes_; }
-  // Where a stripe holds the first `tokens` tokens, in whole pages of 16.
-  std::span<uint8_t> Prefix(size_t stripe, size_t tokens) const;
-  // Zeroes what is behind the first `tokens` tokens in their last page of 16, so that prefixes
-  // depend on these tokens alone.
-  void ClearPageBehind(size_t tokens) const;
+  // Hands on the spans that hold the first `tokens` tokens, in whole tiles, in a fixed order: by
+  // layer, keys before values, by KV head, by token. How long the pieces are does not matter: they
+  // follow each other as if there were no segments.
+  template <class Use>
+  void ForEachPiece(size_t tokens, const Use& use) const;
+
+  // Zeroes what is behind the first `tokens` tokens in their last tile, so that the pieces depend
+  // on these tokens alone.
+  void ClearTileBehind(size_t tokens) const;
 
  private:
-  size_t PrefixBytes(size_t tokens) const {
+  // Of each layer and KV head, one of keys and one of values.
+  size_t stripes() const { return 2 * layers_ * shape_.n_kv_heads; }
+  size_t StripeBytes(size_t tokens) const {
     return CachePrefixBytes(shape_.type, shape_.head_dim, tokens);
   }
+  size_t Segments(size_t tokens) const;
 
-  CacheView shape_;      // without memory
-  size_t half_bytes_;    // of one layer's keys, or values
-  size_t stripe_bytes_;  // of one KV head's
-  size_t layers_, stripes_;
+  size_t layers_;
+  CacheView shape_;        // without memory
   size_t touched_ = 0;     // tokens that memory has been taken for
-  ReservedMemory memory_;  // (layers, keys then values, half_bytes)
+  size_t gathered_ = 0;    // segments that large pages have been asked for
+  ReservedMemory memory_;  // (segments, layers, keys then values, kv_heads, stripe of a segment)
 };
+
+template <class Use>
+void KvCache::ForEachPiece(size_t tokens, const Use& use) const {
+  const size_t whole = StripeBytes(shape_.segment);
+  for (size_t stripe = 0; stripe < stripes(); ++stripe) {
+    for (size_t begin = 0; begin < tokens; begin += shape_.segment) {
+      uint8_t* segment = memory_.data() + begin / shape_.segment * shape_.segment_bytes;
+      const size_t here = tokens - begin < shape_.segment ? tokens - begin : shape_.segment;
+      use(std::span<uint8_t>(segment + stripe * whole, StripeBytes(here)));
+    }
+  }
+}
 
 }  // namespace hob
 

@@ -4,6 +4,7 @@
 
 #include <new>
 
+#include "runtime/aligned_buffer.h"
 #include "runtime/reserved_memory.h"
 
 namespace hob {
@@ -16,28 +17,52 @@ constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS;
 #endif
 
+// Where it is not the right size, the system refuses.
+constexpr size_t kLargePage = size_t{1} << 21;
+
+// A large page would take 2 MB at the first touch. A hint, too: kernels without them refuse it.
+void UseSmallPages([[maybe_unused]] uint8_t* begin, [[maybe_unused]] size_t bytes) {
+#if defined(MADV_NOHUGEPAGE)
+  madvise(begin, bytes, MADV_NOHUGEPAGE);
+#endif
+}
+
 }  // namespace
 
 ReservedMemory::ReservedMemory(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, kFlags, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  data_ = static_cast<uint8_t*>(memory);
-#if defined(MADV_NOHUGEPAGE)
-  // A huge page would take 2 MB at the first touch. A hint, too: kernels without them refuse it.
-  madvise(memory, bytes, MADV_NOHUGEPAGE);
-#endif
+  if (bytes > SIZE_MAX - kLargePage) throw std::bad_alloc();
+  void* block = mmap(nullptr, bytes + kLargePage, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+  if (block == MAP_FAILED) throw std::bad_alloc();
+  block_ = block;
+  const auto address = reinterpret_cast<uintptr_t>(block);
+  data_ = static_cast<uint8_t*>(block) + (RoundUp(address, kLargePage) - address);
+  UseSmallPages(data_, size_);
 }
 
 ReservedMemory::~ReservedMemory() {
-  if (data_ != nullptr) munmap(data_, size_);
+  if (block_ != nullptr) munmap(block_, size_ + kLargePage);
+}
+
+void ReservedMemory::UseLargePages([[maybe_unused]] size_t begin,
+                                   [[maybe_unused]] size_t end) const {
+#if defined(MADV_HUGEPAGE)
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE, which Debian 12's C library does not name yet
+  const size_t first = begin / kLargePage * kLargePage, last = end / kLargePage * kLargePage;
+  if (first >= last) return;
+  madvise(data_ + first, last - first, MADV_HUGEPAGE);
+  // At once, since Linux 6.1; before, the advice alone lets the kernel do it when it finds time.
+  madvise(data_ + first, last - first, kCollapse);
+#endif
 }
 
 void ReservedMemory::Discard(size_t begin, size_t end) const {
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   const size_t first = (begin + page - 1) / page * page;
   const size_t last = end / page * page;
-  if (first < last) madvise(data_ + first, last - first, MADV_DONTNEED);
+  if (first >= last) return;
+  madvise(data_ + first, last - first, MADV_DONTNEED);
+  UseSmallPages(data_ + first, last - first);
 }
 
 }  // namespace hob

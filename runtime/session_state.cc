@@ -79,13 +79,11 @@ size_t StateBytes(const KvCache& cache, size_t tokens, size_t logits) {
 void WriteState(const StateShape& shape, const KvCache& cache, std::span<const int32_t> tokens,
                 std::span<const float> logits,
                 const std::function<void(std::span<const uint8_t>)>& sink) {
-  cache.ClearPageBehind(tokens.size());
+  cache.ClearTileBehind(tokens.size());
   const auto each_piece = [&](const auto& use) {
     use(BytesOf(tokens));
     use(BytesOf(logits));
-    for (size_t i = 0; i < cache.stripes(); ++i) {
-      use(std::span<const uint8_t>(cache.Prefix(i, tokens.size())));
-    }
+    cache.ForEachPiece(tokens.size(), use);
   };
   StateHeader header = MakeHeader(shape, cache, tokens.size(), logits.size());
   Checksum checksum;
@@ -229,15 +227,14 @@ bool StateReader::CopyTo(KvCache& cache, std::vector<int32_t>& tokens,
 
   cache.Shrink(tokens_.size());
   cache.Extend(tokens_.size());
-  for (size_t i = 0; i < cache.stripes(); ++i) {
-    const std::span<uint8_t> stripe = cache.Prefix(i, tokens_.size());
-    for (size_t begin = 0; begin < stripe.size(); begin += kSlice) {
-      const size_t size = std::min(kSlice, stripe.size() - begin);
-      std::memcpy(stripe.data() + begin, bytes_.data() + at + begin, size);
+  cache.ForEachPiece(tokens_.size(), [&](std::span<uint8_t> piece) {
+    for (size_t begin = 0; begin < piece.size(); begin += kSlice) {
+      const size_t size = std::min(kSlice, piece.size() - begin);
+      std::memcpy(piece.data() + begin, bytes_.data() + at + begin, size);
       if (done_) done_(at + begin, size);
     }
-    at += stripe.size();
-  }
+    at += piece.size();
+  });
   return header_.logits != 0;
 }
 

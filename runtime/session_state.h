@@ -18,8 +18,8 @@
 
 namespace hob {
 
-// Followed by the tokens (int32), the logits (f32) and the stripes of the cache in the order of
-// KvCache, each as long as the tokens' whole pages.
+// Followed by the tokens (int32), the logits (f32) and the pieces of the cache in the order of
+// KvCache, in whole tiles of tokens.
 struct StateHeader {
   char magic[8];        // kStateMagic
   uint32_t byte_order;  // kStateByteOrder as the writer's machine stores it
@@ -40,7 +40,7 @@ static_assert(sizeof(StateHeader) == 80);
 inline constexpr char kStateMagic[8] = {'h', 'o', 'b', 'c', 'a', 'c', 'h', 'e'};
 inline constexpr uint32_t kStateByteOrder = 0x01020304;
 inline constexpr uint32_t kStateVersion = 1;
-inline constexpr uint32_t kStateLayout = 1;
+inline constexpr uint32_t kStateLayout = 2;
 
 // What the states of a session have in common.
 struct StateShape {

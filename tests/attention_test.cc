@@ -79,14 +79,18 @@ struct Problem {
 };
 
 // A cache in buffers that end at inaccessible pages. It starts as garbage (NaN patterns): what was
-// never appended must not be seen.
+// never appended must not be seen. Segments, if there are any, have a gap between them.
 class Cache {
  public:
-  Cache(const Shape& s, size_t capacity)
-      : bytes_(CacheBytes(s.type, s.n_kv_heads, s.head_dim, capacity)),
+  Cache(const Shape& s, size_t capacity, size_t segment = 0)
+      : segment_bytes_(segment == 0 ? 0
+                                    : CacheBytes(s.type, s.n_kv_heads, s.head_dim, segment) + 192),
+        bytes_(segment == 0 ? CacheBytes(s.type, s.n_kv_heads, s.head_dim, capacity)
+                            : (capacity + segment - 1) / segment * segment_bytes_ - 192),
         keys_(bytes_, 64),
         values_(bytes_, 64),
-        view_{s.type, s.n_kv_heads, s.head_dim, capacity, keys_.data(), values_.data()} {
+        view_{s.type,       s.n_kv_heads,   s.head_dim, capacity,
+              keys_.data(), values_.data(), segment,    segment_bytes_} {
     std::memset(keys_.data(), 0xff, bytes_);
     std::memset(values_.data(), 0xff, bytes_);
   }
@@ -117,7 +121,7 @@ class Cache {
   }
 
  private:
-  size_t bytes_;
+  size_t segment_bytes_, bytes_;
   PageBuffer<uint8_t> keys_, values_;
   CacheView view_;
 };
@@ -232,6 +236,50 @@ TEST_P(AttentionTest, LongContextsMatchTheReference) {
   }
 }
 
+// Rows so few that several chunks go through the steps together: one more or less than as many.
+TEST_P(AttentionTest, FewRowsMatchTheReference) {
+  Random random(421);
+  for (hob_cache_type type : kTypes) {
+    for (size_t rows : {1, 2, 6, 7, 8, 9, 12, 13, 16, 17}) {
+      if (test::Quick() && rows % 6 != 1) continue;
+      const size_t group = rows % 3 == 0 ? 3 : 1, window = 300 + random.Below(900);
+      const size_t pos = test::Quick() ? 600 : 1000 + random.Below(900), dim = 8 + random.Below(90);
+      ExpectReference({type, dim, 1, group, pos, rows / group}, Data::kNormal, random);
+      ExpectReference({type, 8, 2, group, pos, rows / group, {.window = window}}, Data::kNormal,
+                      random);
+    }
+  }
+}
+
+// Wherever a cache is divided into segments, whole or in parts, by few rows or many.
+TEST_P(AttentionTest, SegmentsChangeNothing) {
+  Random random(422);
+  for (hob_cache_type type : kTypes) {
+    for (size_t segment : {64, 128, 320, 512}) {
+      for (size_t m : {1, 9, 49}) {
+        if (test::Quick() ? m == 49 || segment > 128 : m == 49 && segment != 128) continue;
+        const size_t pos = segment + random.Below(400), dim = 8 + random.Below(90);
+        const Problem p({type, dim, 2, 2, pos, m}, Data::kNormal, random);
+        const std::vector<float> want = p.Reference();
+        SCOPED_TRACE(p.shape.Text() + ", segments of " + std::to_string(segment));
+        Cache cache(p.shape, p.shape.tokens(), segment);
+        for (size_t begin = 0; begin < p.shape.tokens();) {
+          const size_t end = std::min(p.shape.tokens(), begin + 1 + random.Below(150));
+          cache.Append(kernels(), p, begin, end);
+          begin = end;
+        }
+        std::vector<float> out(p.q.size());
+        Attend(kernels(), Task(p, cache, out.data()));
+        EXPECT_TRUE(SameRow(out.data(), want.data(), want.size()));
+        if (m * p.shape.group > kSplitRows) continue;
+        std::fill(out.begin(), out.end(), test::kNan);
+        AttendInParts(kernels(), Task(p, cache, out.data()), 1 + random.Below(3));
+        EXPECT_TRUE(SameRow(out.data(), want.data(), want.size()));
+      }
+    }
+  }
+}
+
 TEST_P(AttentionTest, AwkwardDataMatchesTheReference) {
   Random random(404);
   for (hob_cache_type type : kTypes) {
@@ -332,16 +380,16 @@ TEST_P(AttentionTest, CachedBytesDependOnTheTokensAlone) {
   for (hob_cache_type type : kTypes) {
     for (size_t head_dim : {3, 8, 33, 40, 80, 96, 272}) {
       for (Data data : {Data::kNormal, Data::kSpecials}) {
-        // The last tokens are zeros, up to the end of a page.
-        Problem p({type, head_dim, 2, 1, 40, 8}, data, random);
+        // The last tokens are zeros, up to the end of a tile.
+        Problem p({type, head_dim, 2, 1, 56, 8}, data, random);
         std::fill(p.k.begin() + 41 * p.shape.kv_width(), p.k.end(), 0.0f);
         std::fill(p.v.begin() + 41 * p.shape.kv_width(), p.v.end(), 0.0f);
         SCOPED_TRACE(p.shape.Text());
-        Cache want(p.shape, 48), cache(p.shape, 130);
-        want.Append(AttentionFor(kScalar), p, 0, 48);
-        cache.Append(kernels(), Problem(p.shape, Data::kSpecials, random), 0, 48);
-        for (size_t begin = 0; begin < 48;) {
-          const size_t end = std::min<size_t>(48, begin + 1 + random.Below(9));
+        Cache want(p.shape, 64), cache(p.shape, 130);
+        want.Append(AttentionFor(kScalar), p, 0, 64);
+        cache.Append(kernels(), Problem(p.shape, Data::kSpecials, random), 0, 64);
+        for (size_t begin = 0; begin < 64;) {
+          const size_t end = std::min<size_t>(64, begin + 1 + random.Below(9));
           cache.Append(kernels(), p, begin, end, random.Below(4));
           begin = end;
         }

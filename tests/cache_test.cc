@@ -203,15 +203,15 @@ TEST(CacheTest, DescribesTheSession) {
   EXPECT_EQ(info.batch, 16u);
   EXPECT_EQ(info.cache_type, HOB_CACHE_BF16);
   EXPECT_EQ(info.position, 17u);
-  // Keys and values, heads padded to 16, tokens to 16 where used and to 64 where reserved.
-  EXPECT_EQ(info.cache_bytes, kLayers * 2 * kKvHeads * 16 * 32 * 2);
+  // Keys and values, heads padded to 16 and tokens to 64.
+  EXPECT_EQ(info.cache_bytes, kLayers * 2 * kKvHeads * 16 * 64 * 2);
   EXPECT_EQ(info.cache_reserved_bytes, kLayers * 2 * kKvHeads * 16 * 128 * 2);
   EXPECT_GT(info.work_bytes, kVocabulary * sizeof(float));
   // A byte each, and a scale for each of 32 elements or fewer.
   const SessionPtr q8 = Create(model, Options(1 + HOB_CACHE_Q8_0, 100, 16));
   Feed(q8, RandomTokens(17), 0, 17);
   EXPECT_EQ(Describe(q8).cache_type, HOB_CACHE_Q8_0);
-  EXPECT_EQ(Describe(q8).cache_bytes, kLayers * 2 * kKvHeads * (16 + 4) * 32);
+  EXPECT_EQ(Describe(q8).cache_bytes, kLayers * 2 * kKvHeads * (16 + 4) * 64);
 
   hob_session_info wrong{};
   EXPECT_EQ(hob_session_describe(session.get(), &wrong), HOB_ERROR_ARGUMENT);
@@ -331,6 +331,38 @@ TEST(CacheTest, RestoredSessionsGoOnWithTheSameBits) {
         EXPECT_TRUE(SameBits(Eval(session, tokens, saved, 100), Rows(expected, saved, 100)))
             << "cache type " << type << ", saved after " << saved << ", batch " << options.batch;
       }
+    }
+  }
+}
+
+// Segments of 512 tokens (runtime/kv_cache.h) are seen by nobody: neither the bits nor the saved
+// bytes depend on where they begin and end, nor on what was given back and taken again.
+TEST(CacheTest, SegmentsAreSeenByNobody) {
+  if (std::getenv("HOB_TEST_QUICK") != nullptr) GTEST_SKIP();
+  const ModelPtr model = Load(TinyWriter(2000));
+  const Tokens tokens = RandomTokens(1100), other = RandomTokens(1100, 3);
+  for (const int type : CacheTypes(model)) {
+    SCOPED_TRACE("cache type " + std::to_string(type));
+    const Floats expected = Eval(Create(model, Options(type, 1100)), tokens, 0, 1100);
+    const SessionPtr session = Create(model, Options(type));
+    Feed(session, other, 0, 1100);
+    for (size_t kept : {1024, 1023, 513, 512, 511, 0}) {
+      // Token by token around the borders: it is then that full segments move to large pages.
+      size_t begin = 0;
+      ASSERT_EQ(hob_session_reuse(session.get(), tokens.data(), kept + 1, &begin), HOB_OK);
+      for (size_t end = begin; begin < 1100; begin = end) {
+        end = begin % 512 > 505 || begin % 512 < 4 ? begin + 1 : std::min<size_t>(1100, begin + 99);
+        ASSERT_TRUE(SameBits(Eval(session, tokens, begin, end), Rows(expected, begin, end)))
+            << begin;
+      }
+      const Bytes bytes = Save(session);
+      const SessionPtr restored = Create(model, Options(type, 1101, 64));
+      Feed(restored, other, 0, 600);
+      ASSERT_EQ(Restore(restored, bytes), HOB_OK) << hob_status_message();
+      EXPECT_EQ(Save(restored), bytes);
+      const int32_t next = 7;
+      EXPECT_TRUE(SameBits(Eval(restored, {next}, 0, 1), Eval(session, {next}, 0, 1)));
+      ASSERT_EQ(hob_session_rewind(session.get(), kept), HOB_OK);
     }
   }
 }
@@ -529,7 +561,7 @@ TEST(CacheTest, EveryFieldOfTheHeaderIsChecked) {
   refused(offsetof(StateHeader, cache_type), 1u, HOB_ERROR_ARGUMENT, "bf16");
   refused(offsetof(StateHeader, cache_type), 2u, HOB_ERROR_ARGUMENT, "q8_0");
   refused(offsetof(StateHeader, cache_type), 77u, HOB_ERROR_ARGUMENT, "77");
-  refused(offsetof(StateHeader, layout), 2u, HOB_ERROR_UNSUPPORTED, "layout 2");
+  refused(offsetof(StateHeader, layout), 1u, HOB_ERROR_UNSUPPORTED, "layout 1");
   refused(offsetof(StateHeader, layers), 3u, HOB_ERROR_FILE, "3 layers");
   refused(offsetof(StateHeader, layers), UINT32_MAX, HOB_ERROR_FILE, "layers");
   refused(offsetof(StateHeader, kv_heads), 0u, HOB_ERROR_FILE, "0 KV heads");

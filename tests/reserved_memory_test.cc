@@ -39,6 +39,33 @@ TEST(ReservedMemoryTest, DiscardKeepsWhatIsOutside) {
             static_cast<ptrdiff_t>(end - begin));
 }
 
+TEST(ReservedMemoryTest, LargePagesKeepWhatIsThere) {
+  const size_t bytes = 9 << 20;
+  const ReservedMemory memory(bytes);
+  const auto fill = [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) memory.data()[i] = static_cast<uint8_t>(i * 37 >> 5);
+  };
+  const auto first_wrong = [&](size_t end) {
+    size_t i = 0;
+    while (i < end && memory.data()[i] == static_cast<uint8_t>(i * 37 >> 5)) ++i;
+    return i;
+  };
+  // In steps that are no whole number of pages.
+  size_t done = 0;
+  for (size_t end : {1000000, 3000000, 3000100, 8000000, 9 << 20}) {
+    fill(done, end);
+    memory.UseLargePages(done, end);
+    EXPECT_EQ(first_wrong(end), end);
+    done = end;
+  }
+  memory.UseLargePages(done, done);
+  memory.Discard(5000000, 8500000);
+  EXPECT_EQ(first_wrong(5000000), 5000000u);
+  fill(0, bytes);
+  memory.UseLargePages(0, bytes);
+  EXPECT_EQ(first_wrong(bytes), bytes);
+}
+
 TEST(ReservedMemoryTest, TooMuchIsAnException) {
   if (HOB_SANITIZED) GTEST_SKIP() << "sanitizers end the program";
   EXPECT_THROW(ReservedMemory(SIZE_MAX), std::bad_alloc);

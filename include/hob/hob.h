@@ -217,7 +217,7 @@ typedef enum hob_cache_type HOB_INT_ENUM {
   HOB_CACHE_Q8_0 = 2
 } hob_cache_type;
 
-// One layer's cache. Layouts (kernels/attention.h): keys in pages of 16 tokens, one lane a token;
+// One layer's cache. Layouts (kernels/attention.h): keys in pages of 32 tokens, one lane a token;
 // values with one lane an element of the head. Written by hob_cache_append only.
 typedef struct hob_cache {
   size_t struct_size;

@@ -147,7 +147,7 @@ typedef struct hob_session_info {
   size_t context, batch;      // as chosen when the session was created
   hob_cache_type cache_type;  // the same
   size_t position;            // tokens in the sequence
-  size_t cache_bytes;         // of the cache that they fill, in whole pages of 16 tokens
+  size_t cache_bytes;         // of the cache that they fill, in whole tiles of 64 tokens
   // Address space of the cache for the whole context. The system gives it memory as tokens come, so
   // what is in use is cache_bytes, rounded up to the system's pages for each KV head and layer.
   size_t cache_reserved_bytes;

@@ -24,7 +24,7 @@ struct Form {
   size_t parts = 1;  // into which the keys are divided
 };
 
-// Around pages of 16, tiles of 64 and chunks of 256 keys, blocks of 96 rows, 16 lanes of a head.
+// Around pages of 32, tiles of 64 and chunks of 256 keys, blocks of 96 rows, 16 lanes of a head.
 constexpr Form kForms[] = {
     {1, 0, 1, 1, 16},
     {2, 0, 2, 1, 1},
