@@ -311,6 +311,22 @@ HWY_INLINE VF32 JoinPairs(VU32 x0, VU32 x1) {
   return hn::BitCast(DF32(), hn::RotateRight<16>(hn::BitCast(du, high)));
 }
 
+// Where the CPU rounds to bf16, to nearest even, what is subnormal to zero: x0's 16 values, then
+// x1's, each even one in the low half of a lane.
+HWY_INLINE VU32 RoundToHalves(VF32 x0, VF32 x1) {
+  const hn::Repartition<hwy::bfloat16_t, DF32> dbf16;
+  return hn::BitCast(DU32(), hn::OrderedDemote2To(dbf16, x0, x1));
+}
+
+// Of 32 halves the first 16 to the high, the others to the low half of lanes.
+HWY_INLINE VU32 SplitHalves(VU32 halves) {
+  const DU32 du;
+  const hn::Repartition<uint16_t, DU32> du16;
+  const VU32 from = hn::Or(hn::ShiftLeft<16>(hn::Iota(du, 0)), hn::Iota(du, kPanel));
+  return hn::BitCast(du, hn::TableLookupLanes(hn::BitCast(du16, halves),
+                                              hn::IndicesFromVec(du16, hn::BitCast(du16, from))));
+}
+
 // ---------------------------------------------------------------- appending
 //
 // What Append does, many elements at a time.
@@ -929,55 +945,61 @@ HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
   }
 }
 
-// A vector of scores as weights.
-template <class C>
-HWY_INLINE VF32 WeightsOf(const float* scores, VF32 shift) {
-  const VF32 p = Exp2NonPositive(hn::Sub(hn::LoadU(DF32(), scores), shift));
-  return C::kPairs ? RoundWeightToBF16(p) : p;
+// Two vectors of scores as weights, not yet rounded.
+HWY_INLINE void WeightsOf(const float* scores0, const float* scores1, VF32 shift, VF32& p0,
+                          VF32& p1) {
+  const DF32 df;
+  p0 = hn::Sub(hn::LoadU(df, scores0), shift), p1 = hn::Sub(hn::LoadU(df, scores1), shift);
+  Exp2NonPositive(p0, p1);
 }
 
-// Scores of keys [begin, end), multiples of 16, become weights; sums (16) takes them.
+// Scores of keys [begin, end), multiples of 32, become weights; sums (16) takes them.
 template <class C>
 HWY_INLINE void WeighKeys(float* scores, size_t begin, size_t end, float shift, float factor,
                           float* sums) {
   const DF32 df;
   const VF32 down = hn::Set(df, shift);
   for (size_t i = 0; i < kPanel; i += hn::Lanes(df)) {
-    VF32 sum = hn::Mul(hn::LoadU(df, sums + i), hn::Set(df, factor));
-    HWY_UNROLL(4)
-    for (size_t j = begin; j < end; j += kPanel) {
-      const VF32 p = WeightsOf<C>(scores + j + i, down);
-      hn::StoreU(p, df, scores + j + i);
-      sum = hn::Add(sum, p);
+    VF32 sum = hn::Mul(hn::LoadU(df, sums + i), hn::Set(df, factor)), p0, p1;
+    HWY_UNROLL(2)
+    for (size_t j = begin + i; j < end; j += 2 * kPanel) {
+      WeightsOf(scores + j, scores + j + kPanel, down, p0, p1);
+      if constexpr (C::kPairs) p0 = RoundWeightToBF16(p0), p1 = RoundWeightToBF16(p1);
+      hn::StoreU(p0, df, scores + j);
+      hn::StoreU(p1, df, scores + j + kPanel);
+      sum = hn::Add(hn::Add(sum, p0), p1);
     }
     hn::StoreU(sum, df, sums + i);
   }
 }
 
-// The same where weights are wanted in pairs, which is where a vector has 16 lanes: the high halves
-// of two become one of pairs. `begin` and `end` are multiples of 32: a key that is not seen weighs
-// 0, which changes no sum.
+// The same where weights are wanted in pairs, which is where a vector has 16 lanes and the CPU
+// rounds to bf16: it never makes a normal weight subnormal, and there are no others. Its dot with
+// ones adds as WeighKeys does, but for sums that are subnormal, which it takes for zero. They are
+// too small to matter: some weight of the row was 1, so that sum16 is 1 or more, and what is added
+// to its terms, or merged with them, rounds as if it were zero.
 HWY_INLINE void WeighPairs(float* scores, size_t begin, size_t end, float shift, float factor,
                            float* sums) {
   const DF32 df;
   const DU32 du;
   const VF32 down = hn::Set(df, shift);
-  VF32 sum = hn::Mul(hn::LoadU(df, sums), hn::Set(df, factor));
+  VF32 sum = hn::Mul(hn::LoadU(df, sums), hn::Set(df, factor)), p0, p1;
   HWY_UNROLL(2)
   for (size_t j = begin; j < end; j += 2 * kPanel) {
-    const VF32 p0 = WeightsOf<CacheBF16>(scores + j, down);
-    const VF32 p1 = WeightsOf<CacheBF16>(scores + j + kPanel, down);
-    sum = hn::Add(hn::Add(sum, p0), p1);
-    hn::StoreU(JoinPairs(hn::BitCast(du, p0), hn::BitCast(du, p1)), df, scores + j / 2);
+    WeightsOf(scores + j, scores + j + kPanel, down, p0, p1);
+    const VU32 weights = RoundToHalves(p0, p1);
+    sum = BF16Dot(sum, SplitHalves(weights), hn::Set(du, 0x3F803F80u));
+    hn::StoreU(hn::BitCast(df, hn::RotateRight<16>(weights)), df, scores + j / 2);
   }
   hn::StoreU(sum, df, sums);
 }
 
-// Scores of keys [begin, end) of a tile, and of what is beside them in whole vectors.
+// Scores of keys [begin, end) of a tile, and of what is beside them in whole pairs of panels: a key
+// that is not seen weighs 0, which changes no sum.
 template <class C>
 HWY_INLINE void WeighSeen(float* scores, size_t begin, size_t end, float shift, float factor,
                           float* sums) {
-  constexpr size_t kUnit = C::kPairsX ? 2 * kPanel : kPanel;
+  constexpr size_t kUnit = 2 * kPanel;
   const size_t first = begin / kUnit * kUnit, last = (end + kUnit - 1) / kUnit * kUnit;
   if constexpr (C::kPairsX) {
     WeighPairs(scores, first, last, shift, factor, sums);

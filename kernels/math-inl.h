@@ -67,25 +67,34 @@ HWY_INLINE void ExpNonPositive(VF32& x0, VF32& x1) {
   x1 = hn::IfThenZeroElse(tiny1, x1);
 }
 
-// 2^x for x <= 0; exactly 0 below -64.
-HWY_INLINE VF32 Exp2NonPositive(VF32 x) {
+// x0 = 2^x0 for x0 <= 0; exactly 0 below -64. Likewise x1.
+HWY_INLINE void Exp2NonPositive(VF32& x0, VF32& x1) {
   const DF32 df;
+  const DU32 du;
   // Whatever the following makes of what lies below, in the end it is zero.
-  const auto zero = hn::Lt(x, hn::Set(df, kExp2Min));
+  const VF32 min = hn::Set(df, kExp2Min);
+  const auto zero0 = hn::Lt(x0, min), zero1 = hn::Lt(x1, min);
   // The low bits of `shifted` are n + 126, the biased exponent of 2^(n - 1); nothing of kRoundBits
   // is left after the shift. 126 is even, so ties round as they do without it. What is missing is a
   // factor of 2, which is in the coefficients: that changes no rounding.
   const VF32 round = hn::Set(df, kRound + 126.0f);
-  const VF32 shifted = hn::Add(x, round);
-  const VF32 f = hn::Sub(x, hn::Sub(shifted, round));
-  VF32 p = hn::Set(df, 2 * kExp2C5);
-  p = hn::MulAdd(p, f, hn::Set(df, 2 * kExp2C4));
-  p = hn::MulAdd(p, f, hn::Set(df, 2 * kExp2C3));
-  p = hn::MulAdd(p, f, hn::Set(df, 2 * kExp2C2));
-  p = hn::MulAdd(p, f, hn::Set(df, 2 * kExp2C1));
-  p = hn::MulAdd(p, f, hn::Set(df, 2.0f));
-  const VF32 power = hn::BitCast(df, hn::ShiftLeft<23>(hn::BitCast(DU32(), shifted)));
-  return hn::IfThenZeroElse(zero, hn::Mul(p, power));
+  const VF32 shifted0 = hn::Add(x0, round), shifted1 = hn::Add(x1, round);
+  const VF32 f0 = hn::Sub(x0, hn::Sub(shifted0, round)), f1 = hn::Sub(x1, hn::Sub(shifted1, round));
+  VF32 p0 = hn::Set(df, 2 * kExp2C5), p1 = p0;
+  for (const float c : {kExp2C4, kExp2C3, kExp2C2, kExp2C1, 1.0f}) {
+    p0 = hn::MulAdd(p0, f0, hn::Set(df, 2 * c));
+    p1 = hn::MulAdd(p1, f1, hn::Set(df, 2 * c));
+  }
+  const VU32 power0 = hn::ShiftLeft<23>(hn::BitCast(du, shifted0));
+  const VU32 power1 = hn::ShiftLeft<23>(hn::BitCast(du, shifted1));
+  x0 = hn::IfThenZeroElse(zero0, hn::Mul(p0, hn::BitCast(df, power0)));
+  x1 = hn::IfThenZeroElse(zero1, hn::Mul(p1, hn::BitCast(df, power1)));
+}
+
+HWY_INLINE VF32 Exp2NonPositive(VF32 x) {
+  VF32 unused = x;
+  Exp2NonPositive(x, unused);
+  return x;
 }
 
 // x0 = tanh x0. Likewise x1.
