@@ -110,8 +110,8 @@ constexpr size_t kFewRows = 16;
 // And how many of their chunks, at most.
 constexpr size_t kSpanChunks = 4;
 constexpr size_t kChunkTiles = kKeyChunk / kKeyTile, kSpanTiles = kSpanChunks * kChunkTiles;
-// Rows of a tile, or of all tiles of a span, each with kFewRows.
-constexpr size_t kSlots = std::max(kRowBlock, kSpanTiles* kFewRows);
+// Rows of a tile, or of all tiles of a span, each with kFewRows; and a few that are written beyond.
+constexpr size_t kSlots = std::max(kRowBlock, kSpanTiles* kFewRows) + kPanel;
 static_assert(kFewRows * kSpanChunks <= kRowBlock && kFewRows * kChunkTiles <= kRowBlock);
 static_assert(kFewRows % kPanel == 0);
 
@@ -909,14 +909,32 @@ HWY_INLINE void CapScores(float* scores, float softcap) {
   }
 }
 
-// The largest of the scores that is no NaN, or -inf.
-HWY_INLINE float TileMax(const float* scores) {
+// The largest of the scores in each lane that is no NaN, or -inf.
+HWY_INLINE VF32 LaneMaxima(const float* scores) {
   const DF32 df;
   VF32 max = hn::Set(df, -HUGE_VALF);
   for (size_t i = 0; i < kKeyTile; i += hn::Lanes(df)) {
     max = LargerNumber(hn::LoadU(df, scores + i), max);
   }
-  return hn::ReduceMax(df, max);
+  return max;
+}
+
+// The largest of all of them, of four rows of scores.
+HWY_INLINE void TileMaxima(const float* s0, const float* s1, const float* s2, const float* s3,
+                           float* maxima) {
+  const DF32 df;
+  const hn::Repartition<uint64_t, DF32> du64;
+  const VF32 m0 = LaneMaxima(s0), m1 = LaneMaxima(s1), m2 = LaneMaxima(s2), m3 = LaneMaxima(s3);
+  // In each 128 bits: 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
+  const VF32 m01 = hn::Max(hn::InterleaveLower(df, m0, m1), hn::InterleaveUpper(df, m0, m1));
+  const VF32 m23 = hn::Max(hn::InterleaveLower(df, m2, m3), hn::InterleaveUpper(df, m2, m3));
+  const auto w01 = hn::BitCast(du64, m01), w23 = hn::BitCast(du64, m23);
+  VF32 max = hn::Max(hn::BitCast(df, hn::InterleaveLower(du64, w01, w23)),
+                     hn::BitCast(df, hn::InterleaveUpper(du64, w01, w23)));
+  if (hn::Lanes(df) > 4) max = hn::Max(max, hn::ReverseBlocks(df, max));
+  if (hn::Lanes(df) > 8) max = hn::Max(max, hn::SwapAdjacentBlocks(max));
+  const hn::CappedTag<float, 4> df4;
+  hn::StoreU(hn::ResizeBitCast(df4, max), df4, maxima);
 }
 
 // Finds the tile's maxima and from them, for all rows at once, the new maxima and how far the rows
@@ -927,15 +945,20 @@ HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
   const Workspace& w = b.w;
   float* const tile_max = w.tile_max + tile.Slot(0);
   float* const chunk_max = w.max + tile.ChunkRow(0);
-  std::fill_n(tile_max, b.Few() ? kFewRows : kRowBlock, -HUGE_VALF);
   for (size_t r = tile.first; r < tile.last; ++r) {
     float* scores = b.ScoresOf(tile, r);
-    const KeyRange seen = b.Seen(r, tile.t);
     if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
+    const KeyRange seen = b.Seen(r, tile.t);
     if (seen.begin > 0) std::fill(scores, scores + seen.begin, -HUGE_VALF);
     if (seen.end < kKeyTile) std::fill(scores + seen.end, scores + kKeyTile, -HUGE_VALF);
-    tile_max[r] = TileMax(scores);
   }
+  for (size_t r = tile.first; r < tile.last; r += 4) {
+    const auto row = [&](size_t i) { return b.ScoresOf(tile, std::min(r + i, tile.last - 1)); };
+    TileMaxima(row(0), row(1), row(2), row(3), tile_max + r);
+  }
+  // Rows that see nothing of the tile, and what the last four rows' maxima left behind them.
+  std::fill(tile_max, tile_max + tile.first, -HUGE_VALF);
+  std::fill(tile_max + tile.last, tile_max + (b.Few() ? kFewRows : kRowBlock), -HUGE_VALF);
   for (size_t r = tile.first / kPanel * kPanel; r < tile.last; r += hn::Lanes(df)) {
     const VF32 old = hn::LoadU(df, chunk_max + r), found = hn::LoadU(df, tile_max + r);
     const VF32 max = hn::IfThenElse(hn::Gt(found, old), found, old), shift = Shift(max);
