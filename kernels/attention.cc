@@ -111,7 +111,7 @@ constexpr size_t kFewRows = 16;
 constexpr size_t kSpanChunks = 4;
 constexpr size_t kChunkTiles = kKeyChunk / kKeyTile, kSpanTiles = kSpanChunks * kChunkTiles;
 // Rows of a tile, or of all tiles of a span, each with kFewRows; and a few that are written beyond.
-constexpr size_t kSlots = std::max(kRowBlock, kSpanTiles* kFewRows) + kPanel;
+constexpr size_t kSlots = std::max(kRowBlock, kFewRows* kSpanTiles) + kPanel;
 static_assert(kFewRows * kSpanChunks <= kRowBlock && kFewRows * kChunkTiles <= kRowBlock);
 static_assert(kFewRows % kPanel == 0);
 
@@ -206,8 +206,9 @@ void AppendQ8(Quantize quantize, const CacheView& cache, size_t pos, size_t m, c
         const Q8Codes key(quantize, k + i * stride + h * dim + begin, n);
         const Q8Codes value(quantize, v + i * stride + h * dim + begin, n);
         // What lies beside the head is zero.
-        for (size_t d = 0; d < Padded(n); ++d)
+        for (size_t d = 0; d < Padded(n); ++d) {
           keys.codes[(begin + d) * kKeyPage + t] = key.codes[d];
+        }
         std::memcpy(values.codes + t * layout.padded_dim + begin, value.codes, Padded(n));
         for (size_t b = 0; b < Q8Blocks(n); ++b) {
           keys.scales[(block + b) * kKeyPage + t] = key.scales[b];
@@ -588,8 +589,7 @@ HWY_NOINLINE void DecodeKeys(const Q8Page& page, size_t head_dim, uint32_t* lane
   }
 }
 
-// One page of values, whose first token is token t of the tile that begins at lanes; lanes are
-// elements of the head.
+// One page of values, whose first token is token t of `tile`: lanes are elements of the head.
 template <bool kNormal>
 HWY_NOINLINE void DecodeValues(const Q8Page& page, size_t head_dim, const Layout& layout, size_t t,
                                uint32_t* tile) {

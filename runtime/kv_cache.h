@@ -3,8 +3,8 @@
 //
 // There is address space for the whole capacity, but memory is taken as tokens are written, page by
 // page. The tokens come in segments: what all layers keep of a segment's tokens lies together, so
-// that a segment that is full is memory without holes, which the system can map by large pages.
-// Generating reads the whole cache for every token, and reads it up to 1.7 times as fast then
+// that a segment that is full is memory without holes, which the system can map by large pages:
+// generating reads the whole cache for every token, and large pages are read faster
 // (docs/design.md).
 #ifndef HOB_RUNTIME_KV_CACHE_H_
 #define HOB_RUNTIME_KV_CACHE_H_
