@@ -110,8 +110,9 @@ constexpr size_t kFewRows = 16;
 // And how many of their chunks, at most.
 constexpr size_t kSpanChunks = 4;
 constexpr size_t kChunkTiles = kKeyChunk / kKeyTile, kSpanTiles = kSpanChunks * kChunkTiles;
-// Rows of a tile, or of all tiles of a span, each with kFewRows; and a few that are written beyond.
-constexpr size_t kSlots = std::max(kRowBlock, kFewRows* kSpanTiles) + kPanel;
+constexpr size_t kSpanRows = kFewRows * kSpanTiles;  // of all its tiles
+// Rows of a tile, or of a span; and a few that are written beyond.
+constexpr size_t kSlots = std::max(kRowBlock, kSpanRows) + kPanel;
 static_assert(kFewRows * kSpanChunks <= kRowBlock && kFewRows * kChunkTiles <= kRowBlock);
 static_assert(kFewRows % kPanel == 0);
 
@@ -405,10 +406,12 @@ void AppendSimd(const CacheView& cache, size_t pos, size_t m, const float* k, co
 struct KeyTile {
   size_t t, index, chunk, first, last;
 
-  // Where the workspace has what belongs to row r and this tile, or its chunk.
+  // Where the workspace has what belongs to row r and this tile.
   size_t Slot(size_t r) const { return index * kFewRows + r; }
-  size_t ChunkRow(size_t r) const { return chunk * kFewRows + r; }
 };
+
+// And where it has what belongs to row r and a chunk.
+inline size_t ChunkRow(size_t chunk, size_t r) { return chunk * kFewRows + r; }
 
 // The unit of work: one KV head, rows [row_begin, row_begin + rows). Row r of the block sees keys
 // [begin[r], end[r]), neither of which falls with r.
@@ -422,7 +425,7 @@ struct Block {
   size_t kv_head, row_begin, rows;
   const Lane* keys;  // of this KV head
   const Lane* values;
-  size_t tile;  // lanes of a tile of them; 0: each is decoded to the same place
+  size_t ahead;  // lanes to what is read after a tile of them; 0: it is not there yet
 
   // Offset of block row r in q and out.
   size_t RowAt(size_t r) const {
@@ -434,8 +437,8 @@ struct Block {
     return reinterpret_cast<const X*>(w.q) + r * layout.padded_dim;
   }
 
-  const Lane* Keys(size_t t) const { return keys + (tile != 0 ? layout.Tile(t) : 0); }
-  const Lane* Values(size_t t) const { return values + (tile != 0 ? layout.Tile(t) : 0); }
+  const Lane* Keys(size_t t) const { return keys + layout.Tile(t); }
+  const Lane* Values(size_t t) const { return values + layout.Tile(t); }
 
   // Rows [first, last) that see any of keys [t, end).
   struct RowRange {
@@ -460,10 +463,10 @@ struct Block {
   float* ScoresOf(const KeyTile& at, size_t r) const {
     return w.scores + (at.index * rows + r) * kKeyTile;
   }
-  // Its sums (16) and values (padded_dim) of the tile's chunk.
-  float* SumsOf(const KeyTile& at, size_t r) const { return w.sums + at.ChunkRow(r) * kPanel; }
-  float* ValuesOf(const KeyTile& at, size_t r) const {
-    return w.chunk + at.ChunkRow(r) * layout.padded_dim;
+  // Its sums (16) and values (padded_dim) of a chunk.
+  float* SumsOf(size_t chunk, size_t r) const { return w.sums + ChunkRow(chunk, r) * kPanel; }
+  float* ValuesOf(size_t chunk, size_t r) const {
+    return w.chunk + ChunkRow(chunk, r) * layout.padded_dim;
   }
 
   // Whether there are so few rows that the buffers of a tile hold those of whole chunks, and how
@@ -729,7 +732,7 @@ HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile& at) {
           const size_t count = std::min(kGroups, groups - g);
           const typename C::Lane* w[4];
           for (size_t s = 0; s < 4; ++s) w[s] = slice(s) + g * kKeyPage;
-          Expand(w, kKeyPage, count, slices, b.tile, width, b.w.expanded);
+          Expand(w, kKeyPage, count, slices, b.ahead, width, b.w.expanded);
           ScoreSlices(b, t + i, row, row_end, slices,
                       [&](size_t r, size_t n, size_t needed) HWY_ATTR {
                         Grid<Direct> part = grid_at(r);
@@ -764,7 +767,7 @@ struct ValueSlices {
   HWY_INLINE Grid<Direct> GridFor(size_t r, const typename C::Lane* w, size_t begin, size_t groups,
                                   const float* factor = nullptr) const {
     const size_t dim = b.layout.padded_dim, step = OutputsPerVector();
-    float* c = b.ValuesOf(tile, r) + d;
+    float* c = b.ValuesOf(tile.chunk, r) + d;
     const size_t last = slices - 1;
     const size_t x = C::kPairsX ? begin / 2 : begin;
     return {{w, w + std::min<size_t>(1, last) * step, w + std::min<size_t>(2, last) * step,
@@ -887,7 +890,7 @@ HWY_NOINLINE void AddValues(const Block<C>& b, const KeyTile& tile) {
     const bool expand = C::kExpands && tile.last - tile.first >= kExpandRows;
     if constexpr (C::kExpands) {
       const typename C::Lane* w[] = {v, v + step, v + 2 * step, v + 3 * step};
-      if (expand) Expand(w, stride, kKeyTile / 2, slices, b.tile, width, b.w.expanded);
+      if (expand) Expand(w, stride, kKeyTile / 2, slices, b.ahead, width, b.w.expanded);
     }
     const ValueSlices<C> values = {
         b, tile, d, slices, v, stride, expand ? b.w.expanded : nullptr, width};
@@ -923,14 +926,7 @@ HWY_INLINE VF32 LaneMaxima(const float* scores) {
 HWY_INLINE void TileMaxima(const float* s0, const float* s1, const float* s2, const float* s3,
                            float* maxima) {
   const DF32 df;
-  const hn::Repartition<uint64_t, DF32> du64;
-  const VF32 m0 = LaneMaxima(s0), m1 = LaneMaxima(s1), m2 = LaneMaxima(s2), m3 = LaneMaxima(s3);
-  // In each 128 bits: 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
-  const VF32 m01 = hn::Max(hn::InterleaveLower(df, m0, m1), hn::InterleaveUpper(df, m0, m1));
-  const VF32 m23 = hn::Max(hn::InterleaveLower(df, m2, m3), hn::InterleaveUpper(df, m2, m3));
-  const auto w01 = hn::BitCast(du64, m01), w23 = hn::BitCast(du64, m23);
-  VF32 max = hn::Max(hn::BitCast(df, hn::InterleaveLower(du64, w01, w23)),
-                     hn::BitCast(df, hn::InterleaveUpper(du64, w01, w23)));
+  VF32 max = MaximaOf4(df, LaneMaxima(s0), LaneMaxima(s1), LaneMaxima(s2), LaneMaxima(s3));
   if (hn::Lanes(df) > 4) max = hn::Max(max, hn::ReverseBlocks(df, max));
   if (hn::Lanes(df) > 8) max = hn::Max(max, hn::SwapAdjacentBlocks(max));
   const hn::CappedTag<float, 4> df4;
@@ -944,7 +940,7 @@ HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
   const DF32 df;
   const Workspace& w = b.w;
   float* const tile_max = w.tile_max + tile.Slot(0);
-  float* const chunk_max = w.max + tile.ChunkRow(0);
+  float* const chunk_max = w.max + ChunkRow(tile.chunk, 0);
   for (size_t r = tile.first; r < tile.last; ++r) {
     float* scores = b.ScoresOf(tile, r);
     if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
@@ -1035,7 +1031,7 @@ HWY_INLINE void WeighSeen(float* scores, size_t begin, size_t end, float shift, 
 template <class C>
 HWY_INLINE void Weigh(const Block<C>& b, const KeyTile& tile) {
   for (size_t r = tile.first; r < tile.last; ++r) {
-    float *scores = b.ScoresOf(tile, r), *sums = b.SumsOf(tile, r);
+    float *scores = b.ScoresOf(tile, r), *sums = b.SumsOf(tile.chunk, r);
     const float shift = b.w.shift[tile.Slot(r)], factor = b.w.factor[tile.Slot(r)];
     const KeyRange seen = b.Seen(r, tile.t);
     if (b.SeesTile(r, tile.t)) {
@@ -1054,7 +1050,7 @@ HWY_INLINE void ScaleValues(const Block<C>& b, const KeyTile& tile) {
   for (size_t r = tile.first; r < tile.last; ++r) {
     if (C::kTileScales && b.SeesTile(r, tile.t)) continue;
     const float factor = b.w.factor[tile.Slot(r)];
-    if (factor != 1.0f) Scale(b.ValuesOf(tile, r), dim, factor);  // times 1 nothing changes
+    if (factor != 1.0f) Scale(b.ValuesOf(tile.chunk, r), dim, factor);  // times 1 nothing changes
   }
 }
 
@@ -1084,23 +1080,21 @@ HWY_INLINE void AttendTiles(const Block<C>& b, const KeyTile* tiles, size_t coun
 // The rows' max, sums and values of a chunk, as before its first key.
 template <class C>
 HWY_INLINE void ClearChunk(const Block<C>& b, size_t chunk, size_t first, size_t last) {
-  const size_t row = chunk * kFewRows + first, rows = last - first, dim = b.layout.padded_dim;
-  std::fill_n(b.w.max + chunk * kFewRows, b.Few() ? kFewRows : kRowBlock, -HUGE_VALF);
-  std::memset(b.w.sums + row * kPanel, 0, rows * kPanel * sizeof(float));
-  std::memset(b.w.chunk + row * dim, 0, rows * dim * sizeof(float));
+  const size_t rows = last - first, dim = b.layout.padded_dim;
+  std::fill_n(b.w.max + ChunkRow(chunk, 0), b.Few() ? kFewRows : kRowBlock, -HUGE_VALF);
+  std::memset(b.SumsOf(chunk, first), 0, rows * kPanel * sizeof(float));
+  std::memset(b.ValuesOf(chunk, first), 0, rows * dim * sizeof(float));
 }
 
 // The chunks of keys [begin, end), at most a span, for the rows that see any of them: what each
-// chunk gives from scratch. Then merge(chunk, rows) for one after the other.
+// chunk gives from scratch. Then merge(chunk, first, last) with its rows, for one after the other.
 template <class C, class Merge>
 HWY_INLINE void AttendSpan(const Block<C>& b, size_t begin, size_t end, const Merge& merge) {
-  const auto rows_of = [&](size_t chunk) HWY_ATTR {
-    const size_t t = begin + chunk * kKeyChunk;
-    return b.RowsThatSee(t, t + kKeyChunk);
-  };
-  const size_t chunks = (end - begin + kKeyChunk - 1) / kKeyChunk;
-  for (size_t chunk = 0; chunk < chunks; ++chunk) {
-    ClearChunk(b, chunk, rows_of(chunk).first, rows_of(chunk).last);
+  typename Block<C>::RowRange seen_by[kSpanChunks];
+  size_t chunks = 0;
+  for (size_t t = begin; t < end; t += kKeyChunk, ++chunks) {
+    seen_by[chunks] = b.RowsThatSee(t, t + kKeyChunk);
+    ClearChunk(b, chunks, seen_by[chunks].first, seen_by[chunks].last);
   }
   KeyTile tiles[kSpanTiles];
   size_t count = 0;
@@ -1115,7 +1109,9 @@ HWY_INLINE void AttendSpan(const Block<C>& b, size_t begin, size_t end, const Me
     }
   }
   AttendTiles(b, tiles, count);
-  for (size_t chunk = 0; chunk < chunks; ++chunk) merge(chunk, rows_of(chunk));
+  for (size_t chunk = 0; chunk < chunks; ++chunk) {
+    merge(chunk, seen_by[chunk].first, seen_by[chunk].last);
+  }
 }
 
 // Rows [first, last) of a chunk are merged into all.
@@ -1124,9 +1120,9 @@ HWY_INLINE void MergeChunk(const Block<C>& b, size_t chunk, size_t first, size_t
   const DF32 df;
   const Workspace& w = b.w;
   const size_t dim = b.layout.padded_dim;
-  const KeyTile at = {0, 0, chunk, first, last};
   for (size_t r = first / kPanel * kPanel; r < last; r += hn::Lanes(df)) {
-    const VF32 found = hn::LoadU(df, w.max + at.ChunkRow(r)), all = hn::LoadU(df, w.all_max + r);
+    const VF32 found = hn::LoadU(df, w.max + ChunkRow(chunk, r));
+    const VF32 all = hn::LoadU(df, w.all_max + r);
     const VF32 max = hn::IfThenElse(hn::Gt(found, all), found, all), shift = Shift(max);
     hn::StoreU(Exp2NonPositive(hn::Sub(all, shift)), df, w.all_factor + r);
     hn::StoreU(Exp2NonPositive(hn::Sub(found, shift)), df, w.factor + r);
@@ -1135,8 +1131,8 @@ HWY_INLINE void MergeChunk(const Block<C>& b, size_t chunk, size_t first, size_t
   for (size_t r = first; r < last; ++r) {
     float* sums = w.all_sums + r * kPanel;
     w.all_max[r] = w.tile_max[r];
-    MergeRow(b.SumsOf(at, r), w.factor[r], sums, w.all_factor[r], kPanel);
-    MergeRow(b.ValuesOf(at, r), w.factor[r], w.all + r * dim, w.all_factor[r], dim);
+    MergeRow(b.SumsOf(chunk, r), w.factor[r], sums, w.all_factor[r], kPanel);
+    MergeRow(b.ValuesOf(chunk, r), w.factor[r], w.all + r * dim, w.all_factor[r], dim);
   }
 }
 
@@ -1181,9 +1177,9 @@ void AttendAs(const AttentionTask& task, size_t kv_head, size_t row_begin, size_
   Prepare(b);
   const size_t begin = b.w.begin[0] / kKeyChunk * kKeyChunk, end = b.w.end[b.rows - 1];
   for (size_t t = begin; t < end; t += b.SpanKeys()) {
-    AttendSpan(b, t, std::min(end, t + b.SpanKeys()), [&](size_t chunk, auto rows) HWY_ATTR {
-      MergeChunk(b, chunk, rows.first, rows.last);
-    });
+    const auto merge = [&](size_t chunk, size_t first, size_t last)
+                           HWY_ATTR { MergeChunk(b, chunk, first, last); };
+    AttendSpan(b, t, std::min(end, t + b.SpanKeys()), merge);
   }
   for (size_t r = 0; r < b.rows; ++r) {
     FinishRow(b.w.all_sums + r * kPanel, dim, task.cache.head_dim, b.w.all + r * dim,
@@ -1208,15 +1204,15 @@ void AttendChunksAs(const AttentionTask& task, size_t kv_head, size_t chunk_begi
   const PartialLayout layout(task);
   Prepare(b);
   for (size_t t = chunk_begin * kKeyChunk; t < end; t += b.SpanKeys()) {
-    AttendSpan(b, t, std::min(end, t + b.SpanKeys()), [&](size_t chunk, auto rows) HWY_ATTR {
-      const KeyTile at = {0, 0, chunk, rows.first, rows.last};
-      for (size_t r = rows.first; r < rows.last; ++r) {
+    const auto keep = [&](size_t chunk, size_t first, size_t last) HWY_ATTR {
+      for (size_t r = first; r < last; ++r) {
         float* record = partials + layout.At(kv_head, r, t / kKeyChunk + chunk);
-        record[0] = b.w.max[at.ChunkRow(r)];
-        std::memcpy(record + kPanel, b.SumsOf(at, r), kPanel * sizeof(float));
-        std::memcpy(record + 2 * kPanel, b.ValuesOf(at, r), dim * sizeof(float));
+        record[0] = b.w.max[ChunkRow(chunk, r)];
+        std::memcpy(record + kPanel, b.SumsOf(chunk, r), kPanel * sizeof(float));
+        std::memcpy(record + 2 * kPanel, b.ValuesOf(chunk, r), dim * sizeof(float));
       }
-    });
+    };
+    AttendSpan(b, t, std::min(end, t + b.SpanKeys()), keep);
   }
 }
 

@@ -52,6 +52,19 @@ HWY_INLINE VF32 LargerNumber(VF32 x, VF32 max) { return hn::Max(x, max); }
 HWY_INLINE VF32 LargerNumber(VF32 x, VF32 max) { return hn::IfThenElse(hn::Gt(x, max), x, max); }
 #endif
 
+// In each 128 bits the largest element of m0's, of m1's, of m2's and of m3's; none is a NaN. d: of
+// 32-bit lanes.
+template <class D, class V>
+HWY_INLINE V MaximaOf4(D d, V m0, V m1, V m2, V m3) {
+  const hn::Repartition<uint64_t, D> du64;
+  // 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
+  const V m01 = hn::Max(hn::InterleaveLower(d, m0, m1), hn::InterleaveUpper(d, m0, m1));
+  const V m23 = hn::Max(hn::InterleaveLower(d, m2, m3), hn::InterleaveUpper(d, m2, m3));
+  const auto w01 = hn::BitCast(du64, m01), w23 = hn::BitCast(du64, m23);
+  return hn::Max(hn::BitCast(d, hn::InterleaveLower(du64, w01, w23)),
+                 hn::BitCast(d, hn::InterleaveUpper(du64, w01, w23)));
+}
+
 // p * 2^n for whole n, rounded once: AVX-512 has an instruction. Masked, since GCC 12 warns of the
 // plain intrinsic's undefined source.
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
@@ -186,13 +199,6 @@ HWY_INLINE VI16 EvenActs(VI8 v) {
   return hn::ShiftRight<8>(hn::ShiftLeft<8>(hn::BitCast(DI16(), v)));
 }
 HWY_INLINE VI16 OddActs(VI8 v) { return hn::ShiftRight<8>(hn::BitCast(DI16(), v)); }
-
-// Asks for a line that is wanted after so many others that L1 should not hold it yet.
-HWY_INLINE void PrefetchToL2([[maybe_unused]] const void* line) {
-#if defined(__GNUC__)
-  __builtin_prefetch(line, 0, 2);
-#endif
-}
 
 // Emits nothing, but the vectors are in registers here: with 16 of them GCC would otherwise compute
 // all products first, and spill them (1.5 to 1.9 times slower), or load levels for every use.

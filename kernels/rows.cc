@@ -343,16 +343,9 @@ HWY_INLINE VU32 BlockMax(const float* x) {
 
 // Of four blocks: in each 128 bits, the largest magnitudes of each, of some elements.
 HWY_INLINE VU32 MaximaOf4(const float* x, size_t step) {
-  const DU32 du;
-  const hn::Repartition<uint64_t, DU32> du64;
   const VU32 m0 = BlockMax(x), m1 = BlockMax(x + step);
   const VU32 m2 = BlockMax(x + 2 * step), m3 = BlockMax(x + 3 * step);
-  // In each 128 bits: 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
-  const VU32 m01 = hn::Max(hn::InterleaveLower(du, m0, m1), hn::InterleaveUpper(du, m0, m1));
-  const VU32 m23 = hn::Max(hn::InterleaveLower(du, m2, m3), hn::InterleaveUpper(du, m2, m3));
-  const auto w01 = hn::BitCast(du64, m01), w23 = hn::BitCast(du64, m23);
-  return hn::Max(hn::BitCast(du, hn::InterleaveLower(du64, w01, w23)),
-                 hn::BitCast(du, hn::InterleaveUpper(du64, w01, w23)));
+  return MaximaOf4(DU32(), m0, m1, m2, m3);
 }
 
 // The largest magnitudes of all blocks; the last four's again where there are fewer than lanes.

@@ -9,6 +9,7 @@
 #ifndef HOB_RUNTIME_KV_CACHE_H_
 #define HOB_RUNTIME_KV_CACHE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -65,7 +66,7 @@ void KvCache::ForEachPiece(size_t tokens, const Use& use) const {
   for (size_t stripe = 0; stripe < stripes(); ++stripe) {
     for (size_t begin = 0; begin < tokens; begin += shape_.segment) {
       uint8_t* segment = memory_.data() + begin / shape_.segment * shape_.segment_bytes;
-      const size_t here = tokens - begin < shape_.segment ? tokens - begin : shape_.segment;
+      const size_t here = std::min(tokens - begin, shape_.segment);
       use(std::span<uint8_t>(segment + stripe * whole, StripeBytes(here)));
     }
   }

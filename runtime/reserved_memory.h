@@ -32,7 +32,7 @@ class ReservedMemory {
  private:
   uint8_t* data_ = nullptr;
   size_t size_ = 0;
-  void* block_ = nullptr;  // what data_ lies in, as the system gave it
+  void* block_ = nullptr;  // what data_ lies in, for the destructor
 };
 
 }  // namespace hob

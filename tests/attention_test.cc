@@ -83,10 +83,9 @@ struct Problem {
 class Cache {
  public:
   Cache(const Shape& s, size_t capacity, size_t segment = 0)
-      : segment_bytes_(segment == 0 ? 0
-                                    : CacheBytes(s.type, s.n_kv_heads, s.head_dim, segment) + 192),
-        bytes_(segment == 0 ? CacheBytes(s.type, s.n_kv_heads, s.head_dim, capacity)
-                            : (capacity + segment - 1) / segment * segment_bytes_ - 192),
+      : segment_bytes_(segment == 0 ? 0 : BytesFor(s, segment) + kGap),
+        bytes_(segment == 0 ? BytesFor(s, capacity)
+                            : (capacity + segment - 1) / segment * segment_bytes_ - kGap),
         keys_(bytes_, 64),
         values_(bytes_, 64),
         view_{s.type,       s.n_kv_heads,   s.head_dim, capacity,
@@ -121,6 +120,11 @@ class Cache {
   }
 
  private:
+  static constexpr size_t kGap = 192;
+  static size_t BytesFor(const Shape& s, size_t tokens) {
+    return CacheBytes(s.type, s.n_kv_heads, s.head_dim, tokens);
+  }
+
   size_t segment_bytes_, bytes_;
   PageBuffer<uint8_t> keys_, values_;
   CacheView view_;

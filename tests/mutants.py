@@ -117,12 +117,12 @@ MUTANTS = [
            "attention_test", "*AttentionTest.HeadShapesMatchTheReference*"),
     Mutant("merge-order", "chunks of keys are merged in the order in which threads finish",
            "kernels/attention.cc",
-           "MergeRow(b.SumsOf(at, r), w.factor[r], sums, w.all_factor[r], kPanel);",
-           "MergeRow(sums, w.all_factor[r], b.SumsOf(at, r), w.factor[r], kPanel);\n"
-           "    std::memcpy(sums, b.SumsOf(at, r), kPanel * sizeof(float));", "attention_test",
+           "MergeRow(b.SumsOf(chunk, r), w.factor[r], sums, w.all_factor[r], kPanel);",
+           "MergeRow(sums, w.all_factor[r], b.SumsOf(chunk, r), w.factor[r], kPanel);\n"
+           "    std::memcpy(sums, b.SumsOf(chunk, r), kPanel * sizeof(float));", "attention_test",
            "*AttentionTest.*"),
     Mutant("rescale", "values are not scaled when the maximum grows", "kernels/attention.cc",
-           "if (factor != 1.0f) Scale(b.ValuesOf(tile, r), dim, factor);", "",
+           "if (factor != 1.0f) Scale(b.ValuesOf(tile.chunk, r), dim, factor);", "",
            "attention_test", "*AttentionTest.*"),
     Mutant("rescale-row", "a row's values are scaled as its neighbour's",
            "kernels/attention_tile-inl.h", "ScaleRow<kSlices>(f[1], a10, a11, a12, a13);",
