@@ -526,19 +526,19 @@ const std::vector<RowOp>& RowOps() {
          r.rms_norm(in, more, 1e-5f, n, out);
        }},
       {"softmax",
-       {512, 49152},
+       {576, 2048, 49152},
        2 * kFloat,
        [](const RowKernels& r, const float* in, const float*, size_t n, float* out) {
          r.softmax(in, n, out);
        }},
       {"silu_mul",
-       {1536, 8192},
+       {576, 2048, 8192},
        3 * kFloat,
        [](const RowKernels& r, const float* in, const float* more, size_t n, float* out) {
          r.silu_mul(in, more, n, out);
        }},
       {"gelu_mul",
-       {1536, 8192},
+       {576, 2048, 8192},
        3 * kFloat,
        [](const RowKernels& r, const float* in, const float* more, size_t n, float* out) {
          r.gelu_mul(in, more, n, out);

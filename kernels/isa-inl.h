@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/exp_constants.h"
 #include "kernels/formats.h"  // kPanel
 
 #if defined(HOB_KERNELS_ISA_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -65,16 +66,27 @@ HWY_INLINE V MaximaOf4(D d, V m0, V m1, V m2, V m3) {
                  hn::BitCast(d, hn::InterleaveUpper(du64, w01, w23)));
 }
 
-// p * 2^n for whole n, rounded once: AVX-512 has an instruction. Masked, since GCC 12 warns of the
-// plain intrinsic's undefined source.
+// p * 2^n for whole n in -150 .. 150, rounded once. `shifted` is n + kExpRound.
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-inline constexpr bool kHasTimesPow2 = true;
-HWY_INLINE VF32 TimesPow2(VF32 p, VF32 n) {
+inline constexpr float kExpRound = kRound;
+// Masked, since GCC 12 warns of the plain intrinsic's undefined source.
+HWY_INLINE VF32 TimesPow2(VF32 p, VF32 n, VF32) {
   return VF32{_mm512_maskz_scalef_ps(__mmask16{0xFFFF}, p.raw, n.raw)};
 }
 #else
-inline constexpr bool kHasTimesPow2 = false;
-HWY_INLINE VF32 TimesPow2(VF32 p, VF32) { return p; }  // never called
+// n is beyond one normal power, so 2^n is two factors: half of n, rounded down, and the rest. Their
+// biased exponents sum to n + 254, which the low bits of `shifted` are; 254 is even, so ties round
+// as they do without it.
+inline constexpr float kExpRound = kRound + 254.0f;
+HWY_INLINE VF32 TimesPow2(VF32 p, VF32, VF32 shifted) {
+  const DF32 df;
+  const DU32 du;
+  // Nothing of kRoundBits is left after these shifts.
+  const VU32 bits = hn::BitCast(du, shifted);
+  const VU32 half = hn::And(hn::ShiftLeft<22>(bits), hn::Set(du, 0x7F800000u));
+  const VU32 rest = hn::Sub(hn::ShiftLeft<23>(bits), half);
+  return hn::Mul(hn::Mul(p, hn::BitCast(df, half)), hn::BitCast(df, rest));
+}
 #endif
 
 // ---------------------------------------------------------------- int8 dot

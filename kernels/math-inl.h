@@ -16,55 +16,43 @@ HWY_BEFORE_NAMESPACE();
 namespace hob {
 namespace HWY_NAMESPACE {
 
-// x0 = e^x0, or e^-x0, for |x0| <= 104; NaN for NaN, and something for other x0. Likewise x1. Two
-// at a time, step by step: one alone is a chain so long that CPUs do not look far enough past it to
-// be busy.
+// Each x = e^x, or e^-x, for |x| <= 104; NaN for NaN, and something for other x. Four at a time,
+// step by step: each is a chain so long that CPUs do not look far enough past it to be busy.
 template <bool kNegate>
-HWY_INLINE void ExpInRange(VF32& x0, VF32& x1) {
+HWY_INLINE void ExpInRange(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
   const DF32 df;
-  const DU32 du;
-  // Where 2^n is not one instruction it is two factors, since n reaches -150 and 150, beyond one
-  // normal power: half of n, rounded down, and the rest. Their biased exponents sum to n + 254,
-  // which the low bits of `shifted` are; 254 is even, so ties round as they do without it.
-  const VF32 round = hn::Set(df, kRound + 254.0f);
+  const VF32 round = hn::Set(df, kExpRound);
   const VF32 log2e = hn::Set(df, kNegate ? -kLog2E : kLog2E);
-  const VF32 shifted0 = hn::Add(hn::Mul(x0, log2e), round);
-  const VF32 shifted1 = hn::Add(hn::Mul(x1, log2e), round);
+  const VF32 shifted0 = hn::MulAdd(x0, log2e, round), shifted1 = hn::MulAdd(x1, log2e, round);
+  const VF32 shifted2 = hn::MulAdd(x2, log2e, round), shifted3 = hn::MulAdd(x3, log2e, round);
   const VF32 n0 = hn::Sub(shifted0, round), n1 = hn::Sub(shifted1, round);
-  const VF32 ln2_hi = hn::Set(df, kLn2Hi), ln2_lo = hn::Set(df, kLn2Lo);
-  VF32 r0 = kNegate ? hn::NegMulSub(n0, ln2_hi, x0) : hn::NegMulAdd(n0, ln2_hi, x0);
-  VF32 r1 = kNegate ? hn::NegMulSub(n1, ln2_hi, x1) : hn::NegMulAdd(n1, ln2_hi, x1);
-  r0 = hn::NegMulAdd(n0, ln2_lo, r0);
-  r1 = hn::NegMulAdd(n1, ln2_lo, r1);
-  VF32 p0 = hn::Set(df, kExpC6), p1 = p0;
+  const VF32 n2 = hn::Sub(shifted2, round), n3 = hn::Sub(shifted3, round);
+  const auto reduce_by = [&](VF32 n, VF32 x) HWY_ATTR {
+    const VF32 ln2_hi = hn::Set(df, kLn2Hi);
+    return kNegate ? hn::NegMulSub(n, ln2_hi, x) : hn::NegMulAdd(n, ln2_hi, x);
+  };
+  VF32 r0 = reduce_by(n0, x0), r1 = reduce_by(n1, x1);
+  VF32 r2 = reduce_by(n2, x2), r3 = reduce_by(n3, x3);
+  const VF32 ln2_lo = hn::Set(df, kLn2Lo);
+  r0 = hn::NegMulAdd(n0, ln2_lo, r0), r1 = hn::NegMulAdd(n1, ln2_lo, r1);
+  r2 = hn::NegMulAdd(n2, ln2_lo, r2), r3 = hn::NegMulAdd(n3, ln2_lo, r3);
+  VF32 p0 = hn::Set(df, kExpC6), p1 = p0, p2 = p0, p3 = p0;
   for (const float c : {kExpC5, kExpC4, kExpC3, kExpC2, 1.0f, 1.0f}) {
-    p0 = hn::MulAdd(p0, r0, hn::Set(df, c));
-    p1 = hn::MulAdd(p1, r1, hn::Set(df, c));
+    const VF32 next = hn::Set(df, c);
+    p0 = hn::MulAdd(p0, r0, next), p1 = hn::MulAdd(p1, r1, next);
+    p2 = hn::MulAdd(p2, r2, next), p3 = hn::MulAdd(p3, r3, next);
   }
-  if constexpr (kHasTimesPow2) {
-    x0 = TimesPow2(p0, n0), x1 = TimesPow2(p1, n1);
-    return;
-  }
-  // Nothing of kRoundBits is left after these shifts.
-  const VU32 mask = hn::Set(du, 0x7F800000u);
-  const VU32 bits0 = hn::BitCast(du, shifted0), bits1 = hn::BitCast(du, shifted1);
-  const VU32 half0 = hn::And(hn::ShiftLeft<22>(bits0), mask);
-  const VU32 half1 = hn::And(hn::ShiftLeft<22>(bits1), mask);
-  const VU32 rest0 = hn::Sub(hn::ShiftLeft<23>(bits0), half0);
-  const VU32 rest1 = hn::Sub(hn::ShiftLeft<23>(bits1), half1);
-  x0 = hn::Mul(hn::Mul(p0, hn::BitCast(df, half0)), hn::BitCast(df, rest0));
-  x1 = hn::Mul(hn::Mul(p1, hn::BitCast(df, half1)), hn::BitCast(df, rest1));
+  x0 = TimesPow2(p0, n0, shifted0), x1 = TimesPow2(p1, n1, shifted1);
+  x2 = TimesPow2(p2, n2, shifted2), x3 = TimesPow2(p3, n3, shifted3);
 }
 
-// x0 = e^x0 for x0 <= 0, NaN for NaN. Likewise x1.
-HWY_INLINE void ExpNonPositive(VF32& x0, VF32& x1) {
-  // Not a clamp: Min and Max treat NaN differently from one instruction set to the next, and a NaN
-  // must come through. From kExpMin down the result is 0.
+// Each x = e^x for x <= 0, NaN for NaN.
+HWY_INLINE void ExpNonPositive(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
+  // Here kExpMin is the one that may be a number too few: x may be NaN, and stays.
   const VF32 min = hn::Set(DF32(), kExpMin);
-  const auto tiny0 = hn::Lt(x0, min), tiny1 = hn::Lt(x1, min);
-  ExpInRange<false>(x0, x1);
-  x0 = hn::IfThenZeroElse(tiny0, x0);
-  x1 = hn::IfThenZeroElse(tiny1, x1);
+  x0 = LargerNumber(min, x0), x1 = LargerNumber(min, x1);
+  x2 = LargerNumber(min, x2), x3 = LargerNumber(min, x3);
+  ExpInRange<false>(x0, x1, x2, x3);
 }
 
 // x0 = 2^x0 for x0 <= 0; exactly 0 below -64. Likewise x1.
@@ -104,7 +92,8 @@ HWY_INLINE void Tanh(VF32& x0, VF32& x1) {
   const VF32 a0 = hn::Abs(x0), a1 = hn::Abs(x1);
   // What becomes of a NaN here does not matter: it is not large.
   VF32 e0 = hn::Mul(two, hn::Min(a0, max)), e1 = hn::Mul(two, hn::Min(a1, max));
-  ExpInRange<false>(e0, e1);
+  VF32 same0 = e0, same1 = e1;
+  ExpInRange<false>(e0, e1, same0, same1);
   const VF32 large0 = hn::Sub(one, hn::Div(two, hn::Add(one, e0)));
   const VF32 large1 = hn::Sub(one, hn::Div(two, hn::Add(one, e1)));
   const VF32 z0 = hn::Mul(x0, x0), z1 = hn::Mul(x1, x1);
@@ -120,29 +109,39 @@ HWY_INLINE void Tanh(VF32& x0, VF32& x1) {
   x1 = hn::CopySign(hn::IfThenElse(hn::Ge(a1, border), large1, small1), x1);
 }
 
-// x0 = x0 / (1 + e^-x0). Likewise x1.
-HWY_INLINE void Silu(VF32& x0, VF32& x1) {
+// Each x = x / (1 + e^-x).
+HWY_INLINE void Silu(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
   const DF32 df;
   // Here a clamp may make of a NaN what it likes: the quotient is NaN since x is.
-  const VF32 low = hn::Set(df, -kExpMax), high = hn::Set(df, -kExpMin), one = hn::Set(df, 1.0f);
-  VF32 e0 = hn::Min(hn::Max(x0, low), high), e1 = hn::Min(hn::Max(x1, low), high);
-  ExpInRange<true>(e0, e1);
-  x0 = hn::Div(x0, hn::Add(one, e0));
-  x1 = hn::Div(x1, hn::Add(one, e1));
+  const auto clamp = [&](VF32 x) HWY_ATTR {
+    return hn::Min(hn::Max(x, hn::Set(df, -kExpMax)), hn::Set(df, -kExpMin));
+  };
+  VF32 e0 = clamp(x0), e1 = clamp(x1), e2 = clamp(x2), e3 = clamp(x3);
+  ExpInRange<true>(e0, e1, e2, e3);
+  const VF32 one = hn::Set(df, 1.0f);
+  x0 = hn::Div(x0, hn::Add(one, e0)), x1 = hn::Div(x1, hn::Add(one, e1));
+  x2 = hn::Div(x2, hn::Add(one, e2)), x3 = hn::Div(x3, hn::Add(one, e3));
 }
 
-// x0 = x0 / (1 + e^(x0 (c1 + c3 x0^2))). Likewise x1.
-HWY_INLINE void Gelu(VF32& x0, VF32& x1) {
+HWY_INLINE VF32 Silu(VF32 x) {
+  VF32 same0 = x, same1 = x, same2 = x;
+  Silu(x, same0, same1, same2);
+  return x;
+}
+
+// Each x = x / (1 + e^(x (c1 + c3 x^2))).
+HWY_INLINE void Gelu(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
   const DF32 df;
-  const VF32 c1 = hn::Set(df, kGeluC1), c3 = hn::Set(df, kGeluC3), one = hn::Set(df, 1.0f);
-  VF32 e0 = hn::Mul(x0, hn::MulAdd(c3, hn::Mul(x0, x0), c1));
-  VF32 e1 = hn::Mul(x1, hn::MulAdd(c3, hn::Mul(x1, x1), c1));
-  // As in Silu: what becomes of a NaN here does not matter.
-  const VF32 low = hn::Set(df, kExpMin), high = hn::Set(df, kExpMax);
-  e0 = hn::Min(hn::Max(e0, low), high), e1 = hn::Min(hn::Max(e1, low), high);
-  ExpInRange<false>(e0, e1);
-  x0 = hn::Div(x0, hn::Add(one, e0));
-  x1 = hn::Div(x1, hn::Add(one, e1));
+  const auto exponent = [&](VF32 x) HWY_ATTR {
+    const VF32 factor = hn::MulAdd(hn::Set(df, kGeluC3), hn::Mul(x, x), hn::Set(df, kGeluC1));
+    // As in Silu: what becomes of a NaN here does not matter.
+    return hn::Min(hn::Max(hn::Mul(x, factor), hn::Set(df, kExpMin)), hn::Set(df, kExpMax));
+  };
+  VF32 e0 = exponent(x0), e1 = exponent(x1), e2 = exponent(x2), e3 = exponent(x3);
+  ExpInRange<false>(e0, e1, e2, e3);
+  const VF32 one = hn::Set(df, 1.0f);
+  x0 = hn::Div(x0, hn::Add(one, e0)), x1 = hn::Div(x1, hn::Add(one, e1));
+  x2 = hn::Div(x2, hn::Add(one, e2)), x3 = hn::Div(x3, hn::Add(one, e3));
 }
 
 // Rounds to bf16, to nearest even, as f32; x is NaN, 0, or normal and below 2^111. The sum with

@@ -57,9 +57,7 @@ HWY_INLINE void StoreOutputs(const MatmulTask& task, size_t row, size_t n, VF32 
                         HWY_ATTR { return whole ? hn::LoadU(df, p) : hn::LoadN(df, p, count); };
   if (task.bias != nullptr) c = hn::Add(c, load(task.bias + n));
   if (task.gate != nullptr) {
-    VF32 gate = load(task.gate + at), unused = gate;
-    Silu(gate, unused);
-    c = hn::Mul(gate, c);
+    c = hn::Mul(Silu(load(task.gate + at)), c);
   }
   if (task.residual != nullptr) c = hn::Add(load(task.residual + at), c);
   if (whole) {

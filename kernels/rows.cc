@@ -176,31 +176,34 @@ void Softmax(const float* x, size_t n, float* out) {
   const size_t lanes = hn::Lanes(df);
   const float max = MaxOf(x, n);
   const VF32 shift = hn::Set(df, max == -HUGE_VALF ? 0.0f : max);
-  VF32 s0 = hn::Zero(df), s1 = s0, s2 = s0, s3 = s0;
-  const auto add = [&](size_t at0, size_t at1, VF32& sum0, VF32& sum1) HWY_ATTR {
-    VF32 e0 = hn::Sub(hn::LoadU(df, x + at0), shift), e1 = hn::Sub(hn::LoadU(df, x + at1), shift);
-    ExpNonPositive(e0, e1);
-    hn::StoreU(e0, df, out + at0);
-    hn::StoreU(e1, df, out + at1);
-    sum0 = hn::Add(sum0, e0);
-    sum1 = hn::Add(sum1, e1);
+  const auto shifted = [&](size_t at) HWY_ATTR { return hn::Sub(hn::LoadU(df, x + at), shift); };
+  // Four vectors, and each one's 16 virtual lanes.
+  const auto add4 = [&](size_t at, VF32& sum0, VF32& sum1, VF32& sum2, VF32& sum3) HWY_ATTR {
+    VF32 e0 = shifted(at), e1 = shifted(at + lanes);
+    VF32 e2 = shifted(at + 2 * lanes), e3 = shifted(at + 3 * lanes);
+    ExpNonPositive(e0, e1, e2, e3);
+    hn::StoreU(e0, df, out + at), sum0 = hn::Add(sum0, e0);
+    hn::StoreU(e1, df, out + at + lanes), sum1 = hn::Add(sum1, e1);
+    hn::StoreU(e2, df, out + at + 2 * lanes), sum2 = hn::Add(sum2, e2);
+    hn::StoreU(e3, df, out + at + 3 * lanes), sum3 = hn::Add(sum3, e3);
   };
   // The lanes after the end must add nothing.
   const auto add_rest = [&](size_t at, VF32& sum) HWY_ATTR {
     if (at >= n) return;
-    VF32 e = hn::Sub(hn::LoadN(df, x + at, n - at), shift), unused = e;
-    ExpNonPositive(e, unused);
+    VF32 e = hn::Sub(hn::LoadN(df, x + at, n - at), shift), same0 = e, same1 = e, same2 = e;
+    ExpNonPositive(e, same0, same1, same2);
     hn::StoreN(e, df, out + at, n - at);
     sum = hn::Add(sum, hn::IfThenElseZero(hn::FirstN(df, n - at), e));
   };
-  const size_t step = HWY_MAX(kPanel, 2 * lanes);
+  VF32 s0 = hn::Zero(df), s1 = s0, s2 = s0, s3 = s0;
   size_t j = 0;
-  for (; j + step <= n; j += step) {
+  for (; j + 4 * lanes <= n; j += 4 * lanes) {
     if (lanes == kPanel) {
-      add(j, j + lanes, s0, s0);
+      add4(j, s0, s0, s0, s0);
+    } else if (lanes == kPanel / 2) {
+      add4(j, s0, s1, s0, s1);
     } else {
-      add(j, j + lanes, s0, s1);
-      if (lanes <= kPanel / 4) add(j + 2 * lanes, j + 3 * lanes, s2, s3);
+      add4(j, s0, s1, s2, s3);
     }
   }
   for (; j < n; j += kPanel) {
@@ -225,27 +228,31 @@ HWY_INLINE void ActivateMul(const float* gate, const float* up, size_t n, float*
   const DF32 df;
   const size_t lanes = hn::Lanes(df);
   size_t j = 0;
-  for (; j + 2 * lanes <= n; j += 2 * lanes) {
-    VF32 v0 = hn::LoadU(df, gate + j), v1 = hn::LoadU(df, gate + j + lanes);
-    A::Apply(v0, v1);
-    v0 = hn::Mul(v0, hn::LoadU(df, up + j));
-    v1 = hn::Mul(v1, hn::LoadU(df, up + j + lanes));
-    hn::StoreU(v0, df, out + j);
-    hn::StoreU(v1, df, out + j + lanes);
+  for (; j + 4 * lanes <= n; j += 4 * lanes) {
+    const float *g0 = gate + j, *g1 = g0 + lanes, *g2 = g1 + lanes, *g3 = g2 + lanes;
+    const float *u0 = up + j, *u1 = u0 + lanes, *u2 = u1 + lanes, *u3 = u2 + lanes;
+    float *out0 = out + j, *out1 = out0 + lanes, *out2 = out1 + lanes, *out3 = out2 + lanes;
+    VF32 v0 = hn::LoadU(df, g0), v1 = hn::LoadU(df, g1);
+    VF32 v2 = hn::LoadU(df, g2), v3 = hn::LoadU(df, g3);
+    A::Apply(v0, v1, v2, v3);
+    hn::StoreU(hn::Mul(v0, hn::LoadU(df, u0)), df, out0);
+    hn::StoreU(hn::Mul(v1, hn::LoadU(df, u1)), df, out1);
+    hn::StoreU(hn::Mul(v2, hn::LoadU(df, u2)), df, out2);
+    hn::StoreU(hn::Mul(v3, hn::LoadU(df, u3)), df, out3);
   }
   for (; j < n; j += lanes) {
-    VF32 v = hn::LoadN(df, gate + j, n - j), unused = v;
-    A::Apply(v, unused);
+    VF32 v = hn::LoadN(df, gate + j, n - j), same0 = v, same1 = v, same2 = v;
+    A::Apply(v, same0, same1, same2);
     hn::StoreN(hn::Mul(v, hn::LoadN(df, up + j, n - j)), df, out + j, n - j);
   }
 }
 
 struct SiluOf {
-  static HWY_INLINE void Apply(VF32& x0, VF32& x1) { Silu(x0, x1); }
+  static HWY_INLINE void Apply(VF32& x0, VF32& x1, VF32& x2, VF32& x3) { Silu(x0, x1, x2, x3); }
 };
 
 struct GeluOf {
-  static HWY_INLINE void Apply(VF32& x0, VF32& x1) { Gelu(x0, x1); }
+  static HWY_INLINE void Apply(VF32& x0, VF32& x1, VF32& x2, VF32& x3) { Gelu(x0, x1, x2, x3); }
 };
 
 void SiluMul(const float* gate, const float* up, size_t n, float* out) {

@@ -99,7 +99,8 @@ def exp(x):
     x = np.asarray(x, F32)
     nan = np.isnan(x)
     y = np.minimum(np.maximum(np.where(nan, F32(0), x), F32(-104)), F32(89)).astype(F32)
-    n = round_even(y * F32(float.fromhex("0x1.715476p+0")))
+    shift = F32(1.5 * 2**23)
+    n = fma(y, F32(float.fromhex("0x1.715476p+0")), shift) - shift
     r = fma(-n, F32(float.fromhex("0x1.62e430p-1")), y)
     r = fma(-n, F32(float.fromhex("-0x1.05c610p-29")), r)
     p = horner(r, ["0x1.6a244ap-10", "0x1.1239d4p-7", "0x1.5558f2p-5", "0x1.555492p-3",
