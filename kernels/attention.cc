@@ -45,10 +45,9 @@ struct Layout {
   size_t page;        // lanes of kKeyPage tokens
   size_t segment;     // tokens of a segment
   size_t next;        // lanes from one segment to the next
+  size_t head;        // lanes from one KV head to the next
 
   size_t TileLanes() const { return kKeyTile / kKeyPage * page; }
-  // Lanes of one KV head's segment.
-  size_t HeadLanes() const { return segment / kKeyTile * TileLanes(); }
 
   // The tile and the page of token t.
   size_t Tile(size_t t) const { return t / segment * next + t % segment / kKeyTile * TileLanes(); }
@@ -66,18 +65,21 @@ struct Layout {
   size_t ValueStride(size_t d) const { return std::min(kValuePart, padded_dim - d); }
 };
 
-// tokens: a segment's, a multiple of a tile's.
-Layout LayoutOf(hob_cache_type type, size_t head_dim, size_t tokens, size_t next) {
+// Heads with all tokens, a multiple of a tile's, one after the other.
+Layout LayoutOf(hob_cache_type type, size_t head_dim, size_t tokens) {
   const size_t group = type == HOB_CACHE_F32 ? 1 : 2, padded = Padded(head_dim);
   const size_t token = type == HOB_CACHE_Q8_0 ? padded / 4 + Q8Blocks(head_dim) : padded / group;
-  return {group, padded, token * kKeyPage, tokens, next};
+  return {group, padded, token * kKeyPage, tokens, 0, token * tokens};
 }
 
 size_t WholeTiles(size_t tokens) { return (tokens + kKeyTile - 1) / kKeyTile * kKeyTile; }
 
 Layout LayoutOf(const CacheView& cache) {
-  const size_t tokens = cache.segment != 0 ? cache.segment : WholeTiles(cache.capacity);
-  return LayoutOf(cache.type, cache.head_dim, tokens, cache.segment_bytes / sizeof(uint32_t));
+  if (cache.segment == 0) return LayoutOf(cache.type, cache.head_dim, WholeTiles(cache.capacity));
+  Layout layout = LayoutOf(cache.type, cache.head_dim, cache.segment);
+  layout.next = cache.segment_bytes / sizeof(uint32_t);
+  layout.head = cache.head_bytes / sizeof(uint32_t);
+  return layout;
 }
 
 // Puts bf16 `bits` (in the high half) into the high or, i = 1, the low half of a lane. Writing the
@@ -199,7 +201,7 @@ void AppendQ8(Quantize quantize, const CacheView& cache, size_t pos, size_t m, c
   const size_t dim = cache.head_dim, blocks = Q8Blocks(dim);
   for (size_t h = 0; h < cache.n_kv_heads; ++h) {
     for (size_t i = 0; i < m; ++i) {
-      const size_t at = h * layout.HeadLanes(), t = (pos + i) % kKeyPage;
+      const size_t at = h * layout.head, t = (pos + i) % kKeyPage;
       const Q8Page keys = Q8PageAt(layout, static_cast<uint32_t*>(cache.keys) + at, pos + i);
       const Q8Page values = Q8PageAt(layout, static_cast<uint32_t*>(cache.values) + at, pos + i);
       for (size_t begin = 0; begin < dim; begin += Q8Codes::kMost) {
@@ -228,8 +230,8 @@ void Append(const CacheView& cache, size_t pos, size_t m, const float* k, const 
   const Layout layout = LayoutOf(cache);
   const bool pairs = cache.type == HOB_CACHE_BF16;
   for (size_t h = 0; h < cache.n_kv_heads; ++h) {
-    uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.HeadLanes();
-    uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.HeadLanes();
+    uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.head;
+    uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.head;
     for (size_t i = 0; i < m; ++i) {
       const float* key = k + i * stride + h * cache.head_dim;
       const float* value = v + i * stride + h * cache.head_dim;
@@ -380,8 +382,8 @@ void AppendTokens(const CacheView& cache, size_t pos, size_t m, const float* k, 
   const Layout layout = LayoutOf(cache);
   const size_t dim = cache.head_dim;
   for (size_t h = 0; h < cache.n_kv_heads; ++h) {
-    uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.HeadLanes();
-    uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.HeadLanes();
+    uint32_t* keys = static_cast<uint32_t*>(cache.keys) + h * layout.head;
+    uint32_t* values = static_cast<uint32_t*>(cache.values) + h * layout.head;
     for (size_t i = 0; i < m; ++i) {
       const size_t at = i * stride + h * dim, t = pos + i;
       AppendKey<kPairs>(k + at, dim, keys + layout.Key(t, 0));
@@ -621,7 +623,7 @@ HWY_INLINE void DecodeTile(const Block<CacheBF16>& b, const KeyTile& tile) {
   const CacheView& cache = b.task.cache;
   const Layout layout = LayoutOf(cache);
   auto* const head =
-      static_cast<uint32_t*>(kKeys ? cache.keys : cache.values) + b.kv_head * layout.HeadLanes();
+      static_cast<uint32_t*>(kKeys ? cache.keys : cache.values) + b.kv_head * layout.head;
   const size_t t = tile.t, begin = std::max(b.w.begin[tile.first], t) / kKeyPage * kKeyPage;
   const size_t end = std::min(b.w.end[tile.last - 1], t + kKeyTile);
   for (size_t at = begin; at < end; at += kKeyPage) {
@@ -1150,8 +1152,8 @@ Block<C> BlockOf(const AttentionTask& task, size_t kv_head, size_t row_begin, si
   const CacheView& cache = task.cache;
   const bool decodes = cache.type == HOB_CACHE_Q8_0;
   const Layout layout =
-      decodes ? LayoutOf(HOB_CACHE_BF16, cache.head_dim, kKeyTile, 0) : LayoutOf(cache);
-  const size_t offset = kv_head * layout.HeadLanes();
+      decodes ? LayoutOf(HOB_CACHE_BF16, cache.head_dim, kKeyTile) : LayoutOf(cache);
+  const size_t offset = kv_head * layout.head;
   const Workspace w = WorkspaceIn(workspace, cache.head_dim);
   using Lane = typename C::Lane;
   const auto lanes = [&](const void* cached) {
@@ -1271,8 +1273,8 @@ const AttentionKernels& AttentionFor(Target target) {
 const AttentionKernels& Attention() { return AttentionFor(ActiveTarget()); }
 
 size_t CacheBytes(hob_cache_type type, size_t n_kv_heads, size_t head_dim, size_t capacity) {
-  const Layout layout = LayoutOf(type, head_dim, WholeTiles(capacity), 0);
-  return n_kv_heads * layout.HeadLanes() * sizeof(uint32_t);
+  const Layout layout = LayoutOf(type, head_dim, WholeTiles(capacity));
+  return n_kv_heads * layout.head * sizeof(uint32_t);
 }
 
 namespace {
@@ -1289,10 +1291,10 @@ float CachedKey(const CacheView& cache, size_t kv_head, size_t token, size_t d) 
   if (cache.type == HOB_CACHE_Q8_0) {
     const size_t t = token % kKeyPage;
     const Q8Page page =
-        Q8PageAt(layout, static_cast<uint32_t*>(cache.keys) + kv_head * layout.HeadLanes(), token);
+        Q8PageAt(layout, static_cast<uint32_t*>(cache.keys) + kv_head * layout.head, token);
     return Decoded(page.codes[d * kKeyPage + t], page.scales[d / kBlock * kKeyPage + t]);
   }
-  const size_t lane = kv_head * layout.HeadLanes() + layout.Key(token, d);
+  const size_t lane = kv_head * layout.head + layout.Key(token, d);
   if (cache.type == HOB_CACHE_F32) return static_cast<const float*>(cache.keys)[lane];
   return Half(static_cast<const uint32_t*>(cache.keys)[lane], d % 2);
 }
@@ -1301,12 +1303,12 @@ float CachedValue(const CacheView& cache, size_t kv_head, size_t token, size_t d
   const Layout layout = LayoutOf(cache);
   if (cache.type == HOB_CACHE_Q8_0) {
     const size_t t = token % kKeyPage;
-    const Q8Page page = Q8PageAt(
-        layout, static_cast<uint32_t*>(cache.values) + kv_head * layout.HeadLanes(), token);
+    const Q8Page page =
+        Q8PageAt(layout, static_cast<uint32_t*>(cache.values) + kv_head * layout.head, token);
     return Decoded(page.codes[t * layout.padded_dim + d],
                    page.scales[t * Q8Blocks(cache.head_dim) + d / kBlock]);
   }
-  const size_t lane = kv_head * layout.HeadLanes() + layout.Value(token, d);
+  const size_t lane = kv_head * layout.head + layout.Value(token, d);
   if (cache.type == HOB_CACHE_F32) return static_cast<const float*>(cache.values)[lane];
   return Half(static_cast<const uint32_t*>(cache.values)[lane], token % 2);
 }

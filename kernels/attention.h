@@ -12,8 +12,8 @@
 // head_dim is padded to a multiple of 16, the capacity to one of 64 tokens (a tile). Whatever the
 // type, the first tokens of a KV head are the first bytes of its keys and of its values, in whole
 // tiles (CachePrefixBytes), and do not depend on the capacity or the instruction set: saved
-// sessions rely on it. The heads follow each other: each with all tokens, or, in a cache of
-// segments, each with a segment's, and then the next segment.
+// sessions rely on it. The heads follow each other, each with all tokens. Or the tokens are divided
+// into segments, and what the heads keep of one lies where CacheView says.
 //
 // q . K is the float matmul's tile with tokens as outputs; p . V the same with the elements of the
 // head as outputs. Work is divided (DivideAttention) by KV head and by blocks of rows or, where
@@ -44,9 +44,9 @@ struct CacheView {
   size_t n_kv_heads, head_dim, capacity;
   void* keys;
   void* values;
-  // Tokens of a segment, a multiple of kKeyTile, and bytes from one to the next, of keys and of
-  // values; 0: one segment has them all.
-  size_t segment = 0, segment_bytes = 0;
+  // Tokens of a segment, a multiple of kKeyTile; bytes from one to the next, and from one KV head
+  // to the next in it, of keys and of values. 0: there are none.
+  size_t segment = 0, segment_bytes = 0, head_bytes = 0;
 };
 
 // Bytes of `keys` and of `values` each.

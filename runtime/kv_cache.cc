@@ -11,9 +11,13 @@
 namespace hob {
 namespace {
 
-// A few large pages of even a small model: smollm2-135m's 512 tokens are 11.8 MB.
-constexpr size_t kSegmentTokens = 512;
+// What attention of few rows goes through at a time, so that it reads a KV head's keys of a segment
+// and then its values, which follow them, front to back.
+constexpr size_t kSegmentTokens = 1024;
 static_assert(kSegmentTokens % kKeyTile == 0);
+
+// Moved to large pages at a time: it takes a few milliseconds.
+constexpr size_t kGatheredBytes = size_t{8} << 20;
 
 // The shape with the segments of all layers.
 CacheView ShapeOf(hob_cache_type type, size_t layers, size_t n_kv_heads, size_t head_dim,
@@ -21,7 +25,15 @@ CacheView ShapeOf(hob_cache_type type, size_t layers, size_t n_kv_heads, size_t 
   const size_t segment = std::min(kSegmentTokens, RoundUp(capacity, kKeyTile));
   const size_t half = CacheBytes(type, n_kv_heads, head_dim, segment);
   if (half > SIZE_MAX / 2 / layers) throw std::bad_alloc();
-  return {type, n_kv_heads, head_dim, capacity, nullptr, nullptr, segment, 2 * layers * half};
+  return {.type = type,
+          .n_kv_heads = n_kv_heads,
+          .head_dim = head_dim,
+          .capacity = capacity,
+          .keys = nullptr,
+          .values = nullptr,
+          .segment = segment,
+          .segment_bytes = 2 * layers * half,
+          .head_bytes = 2 * CachePrefixBytes(type, head_dim, segment)};
 }
 
 size_t ReservedBytes(const CacheView& shape) {
@@ -39,10 +51,10 @@ KvCache::KvCache(hob_cache_type type, size_t layers, size_t n_kv_heads, size_t h
       memory_(ReservedBytes(shape_)) {}
 
 CacheView KvCache::Layer(size_t layer) const {
-  const size_t half = shape_.segment_bytes / (2 * layers_);
   CacheView view = shape_;
-  view.keys = memory_.data() + 2 * layer * half;
-  view.values = memory_.data() + (2 * layer + 1) * half;
+  uint8_t* keys = memory_.data() + layer * shape_.n_kv_heads * shape_.head_bytes;
+  view.keys = keys;
+  view.values = keys + shape_.head_bytes / 2;
   return view;
 }
 
@@ -51,10 +63,11 @@ size_t KvCache::Segments(size_t tokens) const {
 }
 
 void KvCache::Extend(size_t tokens) {
-  // One at a time: copying a segment to large pages takes some milliseconds.
-  if (gathered_ < touched_ / shape_.segment) {
-    memory_.UseLargePages(gathered_ * shape_.segment_bytes, (gathered_ + 1) * shape_.segment_bytes);
-    ++gathered_;
+  const size_t full = touched_ / shape_.segment * shape_.segment_bytes;
+  if (gathered_ < full) {
+    const size_t end = std::min(full, gathered_ + kGatheredBytes);
+    memory_.UseLargePages(gathered_, end);
+    gathered_ = end;
   }
   touched_ = std::max(touched_, tokens);
 }
@@ -64,7 +77,7 @@ void KvCache::Shrink(size_t tokens) {
   if (first >= end) return;
   memory_.Discard(first * shape_.segment_bytes, end * shape_.segment_bytes);
   touched_ = std::min(touched_, first * shape_.segment);
-  gathered_ = std::min(gathered_, first);
+  gathered_ = std::min(gathered_, first * shape_.segment_bytes);
 }
 
 void KvCache::ClearTileBehind(size_t tokens) const {

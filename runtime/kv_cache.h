@@ -56,18 +56,23 @@ class KvCache {
   size_t layers_;
   CacheView shape_;        // without memory
   size_t touched_ = 0;     // tokens that memory has been taken for
-  size_t gathered_ = 0;    // segments that large pages have been asked for
-  ReservedMemory memory_;  // (segments, layers, keys then values, kv_heads, stripe of a segment)
+  size_t gathered_ = 0;    // bytes that large pages have been asked for
+  ReservedMemory memory_;  // (segments, layers, kv_heads, keys then values, stripe of a segment)
 };
 
 template <class Use>
 void KvCache::ForEachPiece(size_t tokens, const Use& use) const {
-  const size_t whole = StripeBytes(shape_.segment);
-  for (size_t stripe = 0; stripe < stripes(); ++stripe) {
-    for (size_t begin = 0; begin < tokens; begin += shape_.segment) {
-      uint8_t* segment = memory_.data() + begin / shape_.segment * shape_.segment_bytes;
-      const size_t here = std::min(tokens - begin, shape_.segment);
-      use(std::span<uint8_t>(segment + stripe * whole, StripeBytes(here)));
+  for (size_t layer = 0; layer < layers_; ++layer) {
+    const CacheView view = Layer(layer);
+    for (void* const half : {view.keys, view.values}) {
+      for (size_t head = 0; head < shape_.n_kv_heads; ++head) {
+        auto* stripe = static_cast<uint8_t*>(half) + head * shape_.head_bytes;
+        for (size_t begin = 0; begin < tokens; begin += shape_.segment) {
+          const size_t here = std::min(tokens - begin, shape_.segment);
+          use(std::span<uint8_t>(stripe, StripeBytes(here)));
+          stripe += shape_.segment_bytes;
+        }
+      }
     }
   }
 }

@@ -79,17 +79,18 @@ struct Problem {
 };
 
 // A cache in buffers that end at inaccessible pages. It starts as garbage (NaN patterns): what was
-// never appended must not be seen. Segments, if there are any, have a gap between them.
+// never appended must not be seen. Segments, if there are any, have a gap between their heads.
 class Cache {
  public:
   Cache(const Shape& s, size_t capacity, size_t segment = 0)
-      : segment_bytes_(segment == 0 ? 0 : BytesFor(s, segment) + kGap),
-        bytes_(segment == 0 ? BytesFor(s, capacity)
+      : head_bytes_(segment == 0 ? 0 : CachePrefixBytes(s.type, s.head_dim, segment) + kGap),
+        segment_bytes_(s.n_kv_heads * head_bytes_),
+        bytes_(segment == 0 ? CacheBytes(s.type, s.n_kv_heads, s.head_dim, capacity)
                             : (capacity + segment - 1) / segment * segment_bytes_ - kGap),
         keys_(bytes_, 64),
         values_(bytes_, 64),
-        view_{s.type,       s.n_kv_heads,   s.head_dim, capacity,
-              keys_.data(), values_.data(), segment,    segment_bytes_} {
+        view_{s.type,         s.n_kv_heads, s.head_dim,     capacity,   keys_.data(),
+              values_.data(), segment,      segment_bytes_, head_bytes_} {
     std::memset(keys_.data(), 0xff, bytes_);
     std::memset(values_.data(), 0xff, bytes_);
   }
@@ -121,11 +122,8 @@ class Cache {
 
  private:
   static constexpr size_t kGap = 192;
-  static size_t BytesFor(const Shape& s, size_t tokens) {
-    return CacheBytes(s.type, s.n_kv_heads, s.head_dim, tokens);
-  }
 
-  size_t segment_bytes_, bytes_;
+  size_t head_bytes_, segment_bytes_, bytes_;
   PageBuffer<uint8_t> keys_, values_;
   CacheView view_;
 };
