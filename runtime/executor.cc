@@ -123,15 +123,19 @@ size_t Executor::LargeChunks(size_t each) const {
   return region_.at_once() == 1 ? 1 : region_.at_once() * each;
 }
 
+// At most `most` chunks, each of `least` units or more if there are so many.
+Executor::Split Executor::Divide(size_t units, size_t step, size_t least, size_t most) {
+  const size_t whole = CeilDiv(units, step) / CeilDiv(least, step);
+  return {units, step, std::clamp<size_t>(whole, 1, most)};
+}
+
 // By panels of 16 outputs. Row counts do not divide a matmul: the weights are read once.
 Executor::Split Executor::SplitMatmul(const Op& op) const {
   const size_t panels = CeilDiv(op.matrix->n, kPanel);
   const size_t work_of_panel = OutputRows(op) * kPanel * op.matrix->k;
   const size_t each = OutputRows(op) == 1 ? kChunksOfOneRow : kChunksPerParticipant;
-  const size_t fair = CeilDiv(panels, LargeChunks(each));
   const size_t least = CeilDiv(kMinMultiplyAdds, work_of_panel);
-  const size_t grain = RoundUp(std::max(fair, least), kPanelStep);
-  return {panels, grain, CeilDiv(panels, grain)};
+  return Divide(panels, kPanelStep, least, LargeChunks(each));
 }
 
 // By the kernel's units; a few together while the sequence is short.
@@ -140,17 +144,13 @@ Executor::Split Executor::SplitAttention(const Op& op) const {
   const size_t units = DivideAttention(task, region_.at_once()).units;
   const size_t scores = task.m * task.n_heads * (step_.position + step_.rows);
   const size_t work_of_unit = CeilDiv(2 * scores * task.cache.head_dim, units);
-  const size_t grain = CeilDiv(kMinMultiplyAdds, work_of_unit);
-  return {units, grain, CeilDiv(units, grain)};
+  return Divide(units, 1, CeilDiv(kMinMultiplyAdds, work_of_unit), units);
 }
 
 Executor::Split Executor::SplitRows(const Op& op) const {
   const Tensor& output = graph_.tensors()[op.output];
   const size_t rows = Rows(output);
-  const size_t fair = CeilDiv(rows, LargeChunks(kChunksPerParticipant));
-  const size_t least = CeilDiv(kMinElements, output.cols);
-  const size_t grain = std::max(fair, least);
-  return {rows, grain, CeilDiv(rows, grain)};
+  return Divide(rows, 1, CeilDiv(kMinElements, output.cols), LargeChunks(kChunksPerParticipant));
 }
 
 void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
@@ -164,8 +164,7 @@ void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
       const Op& op = graph_.ops()[i];
       const size_t place =
           op.matrix == nullptr ? chunk : PlaceOf(chunk, split.chunks, region_.at_once());
-      const size_t first = place * split.grain;
-      RunOp(op, first, std::min(first + split.grain, split.units), participant);
+      RunOp(op, split.Begin(place), split.Begin(place + 1), participant);
       return;
     } else {
       chunk -= split.chunks;

@@ -3,6 +3,7 @@
 #ifndef HOB_RUNTIME_EXECUTOR_H_
 #define HOB_RUNTIME_EXECUTOR_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -54,10 +55,15 @@ class Executor final : private RegionWork {
   size_t workspace_bytes() const { return workspace_.size(); }
 
  private:
-  // How the work of an op is divided: `units` (panels, rows, pages, ...), up to `grain` of them a
-  // chunk.
+  // How the work of an op is divided: chunks of `units` (panels, rows, pages, ...), as equal as
+  // whole steps of `step` of them allow, so that participants who take as many are through
+  // together.
   struct Split {
-    size_t units = 0, grain = 1, chunks = 0;
+    size_t units = 0, step = 1, chunks = 0;
+
+    size_t Begin(size_t chunk) const {
+      return std::min(units, (units + step - 1) / step * chunk / chunks * step);
+    }
   };
 
   size_t phase_count() const override { return graph_.phases().size(); }
@@ -66,6 +72,7 @@ class Executor final : private RegionWork {
   bool Cancelled() override;
 
   void SplitOps();
+  static Split Divide(size_t units, size_t step, size_t least, size_t most);
   Split SplitOp(const Op& op) const;
   size_t LargeChunks(size_t each) const;
   Split SplitMatmul(const Op& op) const;
