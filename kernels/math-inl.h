@@ -109,18 +109,25 @@ HWY_INLINE void Tanh(VF32& x0, VF32& x1) {
   x1 = hn::CopySign(hn::IfThenElse(hn::Ge(a1, border), large1, small1), x1);
 }
 
+// Each x = x / (1 + e^z), or e^-z, z NaN only where x is: then the quotient is NaN, whatever the
+// limits make of z.
+template <bool kNegate>
+HWY_INLINE void DivideBy1PlusExp(VF32 z0, VF32 z1, VF32 z2, VF32 z3, VF32& x0, VF32& x1, VF32& x2,
+                                 VF32& x3) {
+  const DF32 df;
+  const VF32 low = hn::Set(df, kNegate ? -kExpMax : kExpMin);
+  const VF32 high = hn::Set(df, kNegate ? -kExpMin : kExpMax);
+  z0 = hn::Min(hn::Max(z0, low), high), z1 = hn::Min(hn::Max(z1, low), high);
+  z2 = hn::Min(hn::Max(z2, low), high), z3 = hn::Min(hn::Max(z3, low), high);
+  ExpInRange<kNegate>(z0, z1, z2, z3);
+  const VF32 one = hn::Set(df, 1.0f);
+  x0 = hn::Div(x0, hn::Add(one, z0)), x1 = hn::Div(x1, hn::Add(one, z1));
+  x2 = hn::Div(x2, hn::Add(one, z2)), x3 = hn::Div(x3, hn::Add(one, z3));
+}
+
 // Each x = x / (1 + e^-x).
 HWY_INLINE void Silu(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
-  const DF32 df;
-  // Here a clamp may make of a NaN what it likes: the quotient is NaN since x is.
-  const auto clamp = [&](VF32 x) HWY_ATTR {
-    return hn::Min(hn::Max(x, hn::Set(df, -kExpMax)), hn::Set(df, -kExpMin));
-  };
-  VF32 e0 = clamp(x0), e1 = clamp(x1), e2 = clamp(x2), e3 = clamp(x3);
-  ExpInRange<true>(e0, e1, e2, e3);
-  const VF32 one = hn::Set(df, 1.0f);
-  x0 = hn::Div(x0, hn::Add(one, e0)), x1 = hn::Div(x1, hn::Add(one, e1));
-  x2 = hn::Div(x2, hn::Add(one, e2)), x3 = hn::Div(x3, hn::Add(one, e3));
+  DivideBy1PlusExp<true>(x0, x1, x2, x3, x0, x1, x2, x3);
 }
 
 HWY_INLINE VF32 Silu(VF32 x) {
@@ -133,15 +140,9 @@ HWY_INLINE VF32 Silu(VF32 x) {
 HWY_INLINE void Gelu(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
   const DF32 df;
   const auto exponent = [&](VF32 x) HWY_ATTR {
-    const VF32 factor = hn::MulAdd(hn::Set(df, kGeluC3), hn::Mul(x, x), hn::Set(df, kGeluC1));
-    // As in Silu: what becomes of a NaN here does not matter.
-    return hn::Min(hn::Max(hn::Mul(x, factor), hn::Set(df, kExpMin)), hn::Set(df, kExpMax));
+    return hn::Mul(x, hn::MulAdd(hn::Set(df, kGeluC3), hn::Mul(x, x), hn::Set(df, kGeluC1)));
   };
-  VF32 e0 = exponent(x0), e1 = exponent(x1), e2 = exponent(x2), e3 = exponent(x3);
-  ExpInRange<false>(e0, e1, e2, e3);
-  const VF32 one = hn::Set(df, 1.0f);
-  x0 = hn::Div(x0, hn::Add(one, e0)), x1 = hn::Div(x1, hn::Add(one, e1));
-  x2 = hn::Div(x2, hn::Add(one, e2)), x3 = hn::Div(x3, hn::Add(one, e3));
+  DivideBy1PlusExp<false>(exponent(x0), exponent(x1), exponent(x2), exponent(x3), x0, x1, x2, x3);
 }
 
 // Rounds to bf16, to nearest even, as f32; x is NaN, 0, or normal and below 2^111. The sum with
