@@ -17,7 +17,8 @@ namespace hob {
 namespace HWY_NAMESPACE {
 
 // Each x = e^x, or e^-x, for |x| <= 104; NaN for NaN, and something for other x. Four at a time,
-// step by step: each is a chain so long that CPUs do not look far enough past it to be busy.
+// step by step: each is a chain so long that CPUs do not look far enough past it to be busy. Where
+// there are fewer, the same again: compilers see that it is, and compute it once.
 template <bool kNegate>
 HWY_INLINE void ExpInRange(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
   const DF32 df;

@@ -22,9 +22,8 @@ uint32_t MagnitudeBits(float x) { return std::bit_cast<uint32_t>(x) & 0x7FFFFFFF
 // 2^n for -126 <= n <= 127.
 float PowerOf2(int32_t n) { return std::bit_cast<float>(static_cast<uint32_t>(n + 127) << 23); }
 
-// x * factor rounded to the nearest even integer, and that integer in *n.
-float Round(float x, float factor, int32_t* n) {
-  const float shifted = std::fma(x, factor, kRound);
+// Of a number plus kRound: the integer that it was rounded to, and the same in *n.
+float Rounded(float shifted, int32_t* n) {
   *n = static_cast<int32_t>(std::bit_cast<uint32_t>(shifted) - static_cast<uint32_t>(kRoundBits));
   return shifted - kRound;
 }
@@ -42,7 +41,7 @@ float Exp(float x) {
   x = x < kExpMin ? kExpMin : x;
   x = x > kExpMax ? kExpMax : x;
   int32_t bits;
-  const float n = Round(x, kLog2E, &bits);
+  const float n = Rounded(std::fma(x, kLog2E, kRound), &bits);
   float r = std::fma(-n, kLn2Hi, x);
   r = std::fma(-n, kLn2Lo, r);
   float p = kExpC6;
@@ -56,7 +55,7 @@ float Exp2NonPositive(float x) {
   if (x != x) return x;
   if (x < kExp2Min) return 0.0f;
   int32_t n;
-  const float f = x - Round(x, 1.0f, &n);
+  const float f = x - Rounded(x + kRound, &n);
   float p = kExp2C5;
   for (const float c : {kExp2C4, kExp2C3, kExp2C2, kExp2C1, 1.0f}) p = std::fma(p, f, c);
   return p * PowerOf2(n);
@@ -184,7 +183,7 @@ void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes
     int32_t sum[2] = {0, 0};
     for (size_t i = 0; i < kBlock; ++i) {
       int32_t q = 0;
-      if (inverse != 0.0f) Round(x[i] * inverse, 1.0f, &q);
+      if (inverse != 0.0f) Rounded(x[i] * inverse + kRound, &q);
       codes[i] = static_cast<int8_t>(q);
       sum[i / 16] += q;
     }

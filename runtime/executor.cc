@@ -123,6 +123,10 @@ size_t Executor::LargeChunks(size_t each) const {
   return region_.at_once() == 1 ? 1 : region_.at_once() * each;
 }
 
+size_t Executor::Split::Begin(size_t chunk) const {
+  return std::min(units, CeilDiv(units, step) * chunk / chunks * step);
+}
+
 // At most `most` chunks, each of `least` units or more if there are so many.
 Executor::Split Executor::Divide(size_t units, size_t step, size_t least, size_t most) {
   const size_t whole = CeilDiv(units, step) / CeilDiv(least, step);

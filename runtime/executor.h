@@ -3,7 +3,6 @@
 #ifndef HOB_RUNTIME_EXECUTOR_H_
 #define HOB_RUNTIME_EXECUTOR_H_
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -61,9 +60,7 @@ class Executor final : private RegionWork {
   struct Split {
     size_t units = 0, step = 1, chunks = 0;
 
-    size_t Begin(size_t chunk) const {
-      return std::min(units, (units + step - 1) / step * chunk / chunks * step);
-    }
+    size_t Begin(size_t chunk) const;
   };
 
   size_t phase_count() const override { return graph_.phases().size(); }

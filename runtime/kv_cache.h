@@ -28,7 +28,9 @@ class KvCache {
 
   size_t reserved_bytes() const { return memory_.size(); }
   // What `tokens` tokens fill, in whole tiles of 64.
-  size_t UsedBytes(size_t tokens) const { return stripes() * StripeBytes(tokens); }
+  size_t UsedBytes(size_t tokens) const {
+    return 2 * layers_ * CacheBytes(shape_.type, shape_.n_kv_heads, shape_.head_dim, tokens);
+  }
 
   // Says that tokens up to `tokens` are about to be written.
   void Extend(size_t tokens);
@@ -46,8 +48,7 @@ class KvCache {
   void ClearTileBehind(size_t tokens) const;
 
  private:
-  // Of each layer and KV head, one of keys and one of values.
-  size_t stripes() const { return 2 * layers_ * shape_.n_kv_heads; }
+  // Of one KV head's keys, or values, in one layer.
   size_t StripeBytes(size_t tokens) const {
     return CachePrefixBytes(shape_.type, shape_.head_dim, tokens);
   }

@@ -339,25 +339,26 @@ TEST(CacheTest, RestoredSessionsGoOnWithTheSameBits) {
 // bytes depend on where they begin and end, nor on what was given back and taken again.
 TEST(CacheTest, SegmentsAreSeenByNobody) {
   if (std::getenv("HOB_TEST_QUICK") != nullptr) GTEST_SKIP();
-  const ModelPtr model = Load(TinyWriter(2000));
-  const Tokens tokens = RandomTokens(1100), other = RandomTokens(1100, 3);
+  constexpr size_t kTokens = 2100;
+  const ModelPtr model = Load(TinyWriter(2 * kTokens));
+  const Tokens tokens = RandomTokens(kTokens), other = RandomTokens(kTokens, 3);
   for (const int type : CacheTypes(model)) {
     SCOPED_TRACE("cache type " + std::to_string(type));
-    const Floats expected = Eval(Create(model, Options(type, 1100)), tokens, 0, 1100);
+    const Floats expected = Eval(Create(model, Options(type, kTokens)), tokens, 0, kTokens);
     const SessionPtr session = Create(model, Options(type));
-    Feed(session, other, 0, 1100);
-    for (size_t kept : {1025, 1024, 1023, 512, 0}) {
+    Feed(session, other, 0, kTokens);
+    for (size_t kept : {2048, 2047, 1025, 1024, 1023, 0}) {
       // Token by token around the borders: it is then that full segments move to large pages.
       size_t begin = 0;
       ASSERT_EQ(hob_session_reuse(session.get(), tokens.data(), kept + 1, &begin), HOB_OK);
-      for (size_t end = begin; begin < 1100; begin = end) {
+      for (size_t end = begin; begin < kTokens; begin = end) {
         const bool border = begin % 1024 > 1017 || begin % 1024 < 4;
-        end = border ? begin + 1 : std::min<size_t>(1100, begin + 99);
+        end = border ? begin + 1 : std::min(kTokens, begin + 99);
         ASSERT_TRUE(SameBits(Eval(session, tokens, begin, end), Rows(expected, begin, end)))
             << begin;
       }
       const Bytes bytes = Save(session);
-      const SessionPtr restored = Create(model, Options(type, 1101, 64));
+      const SessionPtr restored = Create(model, Options(type, kTokens + 1, 64));
       Feed(restored, other, 0, 1050);
       ASSERT_EQ(Restore(restored, bytes), HOB_OK) << hob_status_message();
       EXPECT_EQ(Save(restored), bytes);
