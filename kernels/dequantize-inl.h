@@ -47,9 +47,17 @@ HWY_INLINE VU8 AddPlanes(const uint8_t* planes, VU8 low) {
     if constexpr (kBits == 8) {
       return v;
     } else {
+      constexpr bool kTop = (kLow == 0 && kUp + kBits == 8);
       const VU8 mask = hn::Set(DU8(), static_cast<uint8_t>(((1 << kBits) - 1) << kLow));
-      const VU8 bits = ShiftLoose<kLow - kUp>(v);
-      const VU8 sum = kLow == 0 ? hn::And(bits, mask) : hn::OrAnd(low, bits, mask);
+      VU8 sum;
+      if constexpr (kTop) {
+        sum =
+            hn::ShiftRight<kUp>(v);  // needs no mask, and some processors have it as one operation
+      } else if constexpr (kLow == 0) {
+        sum = hn::And(ShiftLoose<-kUp>(v), mask);
+      } else {
+        sum = hn::OrAnd(low, ShiftLoose<kLow - kUp>(v), mask);
+      }
       return AddPlanes<kBitsLeft - kBits, kLow + kBits, kQuad>(planes + 64 * kBits, sum);
     }
   }

@@ -413,13 +413,14 @@ constexpr SimdKernels<F> BlockKernels() {
 
 // ---------------------------------------------------------------- values
 //
-// How a format of values goes into the tile: E is the element of its panels, and Tile the element
-// of the tile. Where they differ, a group of k is kSteps steps of the tile, and weights are
+// How a format of values goes into the tile: E is the element of its panels, Row the one for a
+// single row, and Tile the element of the tile. Where they differ, a group of k is kSteps steps of the tile, and weights are
 // expanded to f32 in L1 once for all rows of a tile, but not for kFewRows or less: then E does it
 // in registers.
 
 struct ValuesF32 {
   using E = ElementF32;
+  using Row = ElementF32;
   using Tile = ElementF32;
   static constexpr size_t kSteps = 1, kFewRows = 0;
   static constexpr bool kExpands = false;
@@ -427,6 +428,7 @@ struct ValuesF32 {
 
 struct ValuesF16 {
   using E = ElementF16;
+  using Row = ElementF16Row;
   using Tile = ElementF32;
   static constexpr size_t kSteps = 1, kFewRows = kMostRows;
   static constexpr bool kExpands = true;
@@ -437,6 +439,7 @@ struct ValuesF16 {
 
 struct ValuesBF16 {
   using E = ElementBF16;
+  using Row = ElementBF16;
   using Tile = std::conditional_t<kHasBF16Dot, ElementBF16, ElementBF16Half>;
   static constexpr size_t kSteps = kHasBF16Dot ? 1 : 2, kFewRows = 0;
   static constexpr bool kExpands = !kHasBF16Dot;
@@ -538,7 +541,7 @@ HWY_INLINE void ValueTile(const ValuePair& p, bool expand, size_t rows, size_t a
 template <class F, class E, size_t kSlices>
 HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   using W = typename E::W;
-  const size_t slice = OutputsPerVector(), panel_bytes = ValueFormat<F>::PanelBytes(task.k);
+  const size_t slice = hn::Lanes(typename E::D()), panel_bytes = ValueFormat<F>::PanelBytes(task.k);
   const auto* x = static_cast<const typename E::X*>(ActivationRow(F::kAct, task, 0));
   const size_t runs = kSlices * slice / kPanel;
   const size_t run = (panel_end - panel_begin + runs - 1) / runs;
@@ -564,10 +567,9 @@ void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   using W = typename V::E::W;
   static_assert(sizeof(W) == sizeof(typename F::Lane));
   if (task.m == 1) {
-    if (OutputsPerVector() < kPanel) {
-      return ValueRow<F, typename V::E, 8>(task, panel_begin, panel_end);
-    }
-    return ValueRow<F, typename V::E, 4>(task, panel_begin, panel_end);
+    using E = typename V::Row;
+    if (hn::Lanes(typename E::D()) < kPanel) return ValueRow<F, E, 8>(task, panel_begin, panel_end);
+    return ValueRow<F, E, 4>(task, panel_begin, panel_end);
   }
   const size_t groups = ValueFormat<F>::Groups(task.k);
   const size_t panel_bytes = ValueFormat<F>::PanelBytes(task.k);

@@ -34,11 +34,13 @@ namespace HWY_NAMESPACE {
 // ---------------------------------------------------------------- values: f32, f16, bf16
 //
 // An element says how a group of k is loaded and accumulated:
+//   D  the vectors of a slice
 //   W  what a lane of weights holds for one group; X  the same of activations
 //   Load(const W*) one slice of weights;  Spread(X) activations in every lane;  Step(acc, w, x)
 //   Scope: alive around the loop;  Start(acc): what the first accumulator goes through
 
 struct ElementF32 {
+  using D = DF32;
   using W = float;
   using X = float;
   struct Scope {
@@ -55,8 +57,25 @@ struct ElementF16 : ElementF32 {
   static HWY_INLINE VF32 Load(const W* w) { return LoadF16(reinterpret_cast<const uint8_t*>(w)); }
 };
 
+// The same for one row, whose every step converts: to at most 256 bits, since Zen 4 converts to 512
+// at less than half the rate (1.3 cycles beside 0.5, docs/design.md).
+struct ElementF16Row {
+  using D = hn::CappedTag<float, kPanel / 2>;
+  using V = hn::Vec<D>;
+  using W = uint16_t;
+  using X = float;
+  using Scope = ElementF32::Scope;
+  static HWY_INLINE V Load(const W* w) {
+    const hn::Rebind<hwy::float16_t, D> df16;
+    return hn::PromoteTo(D(), Load16(df16, reinterpret_cast<const uint8_t*>(w)));
+  }
+  static HWY_INLINE V Spread(X x) { return hn::Set(D(), x); }
+  static HWY_INLINE V Step(V acc, V w, V x) { return hn::MulAdd(w, x, acc); }
+};
+
 // Pairs along k, the first in the high half.
 struct ElementBF16 {
+  using D = DF32;
   using W = uint32_t;
   using X = uint32_t;
   using Scope = BF16Scope;
@@ -166,14 +185,15 @@ HWY_INLINE void TileRows(const typename E::W* w0, const typename E::W* w1, size_
 template <class E, size_t kSlices>
 HWY_NOINLINE void StreamValues(const typename E::W* const* w, const typename E::X* HWY_RESTRICT x,
                                size_t groups, float* HWY_RESTRICT c) {
-  const DF32 df;
+  const typename E::D df;
   [[maybe_unused]] const typename E::Scope scope;
   constexpr bool kEight = kSlices == 8;
   const size_t step = hn::Lanes(df);
   const auto *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   const auto *w4 = w[kEight ? 4 : 0], *w5 = w[kEight ? 5 : 0], *w6 = w[kEight ? 6 : 0];
   const auto* w7 = w[kEight ? 7 : 0];
-  VF32 a0 = hn::Zero(df), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
+  hn::Vec<typename E::D> a0 = hn::Zero(df), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0,
+                         a7 = a0;
   for (size_t g = 0; g < groups; ++g) {
     const size_t at = g * kPanel;
     const auto s = E::Spread(x[g]);
@@ -319,13 +339,17 @@ HWY_INLINE VI32 DotQuadsWithoutDot(VI32 acc, const StepSlice& w) {
 }
 
 // i0 + i1 take the products of quads [kQuad, kEnd), in turns: one sum alone is a chain, and a core
-// looks only so far past it.
+// looks only so far past it. Levels come by fours, so that the dots find them ready.
 template <class F, size_t kQuad, size_t kEnd>
 HWY_INLINE void DotQuads(const StepSlice& w, VI32& i0, VI32& i1) {
   if constexpr (kQuad < kEnd) {
-    i0 = Dot4<F>(i0, LevelQuad<F, kQuad>(w), SpreadQuad(w.q + 4 * kQuad));
-    i1 = Dot4<F>(i1, LevelQuad<F, kQuad + 1>(w), SpreadQuad(w.q + 4 * kQuad + 4));
-    DotQuads<F, kQuad + 2, kEnd>(w, i0, i1);
+    VCode l0 = LevelQuad<F, kQuad>(w), l1 = LevelQuad<F, kQuad + 1>(w);
+    VCode l2 = LevelQuad<F, kQuad + 2>(w), l3 = LevelQuad<F, kQuad + 3>(w);
+    Pin(l0, l1, l2, l3);
+    const int8_t* q = w.q + 4 * kQuad;
+    i0 = Dot4<F>(i0, l0, SpreadQuad(q)), i1 = Dot4<F>(i1, l1, SpreadQuad(q + 4));
+    i0 = Dot4<F>(i0, l2, SpreadQuad(q + 8)), i1 = Dot4<F>(i1, l3, SpreadQuad(q + 12));
+    DotQuads<F, kQuad + 4, kEnd>(w, i0, i1);
   }
 }
 
@@ -379,13 +403,27 @@ HWY_INLINE StepActs NextStep(StepActs x, size_t q_step) {
   return x;
 }
 
-// acc takes the links of sub-block kSub of a step.
+// acc takes the link of sub-block kSub of a step, whose products are `sum`.
 template <class F, size_t kSub>
-HWY_INLINE VF32 StreamSub(VF32 acc, const StepSlice& w, const StepActs& x) {
+HWY_INLINE VF32 StreamLink(VF32 acc, VI32 sum, const StepSlice& w, const StepActs& x) {
   const size_t sub = w.step * kSubsPerStep<F> + kSub;
-  const VI32 sum = DotSub<F, kSub>(StartOf<F>(x, kSub, 0), w);
   const VF32 scale = F::Scale(w.block, sub, w.lane), min = MinOf<F>(w.block, sub, w.lane);
   return Link<F>(acc, sum, scale, min, x, kSub, 0);
+}
+
+// The accumulators of one slice or two take the links of sub-block kSub of a step. Both sums come
+// first, so that the links of one, which wait for its sum, do not keep the other from the units.
+template <class F, size_t kSub, size_t kSlices>
+HWY_INLINE void StreamSub(const StepSlice& v, const StepSlice& w, const StepActs& x, VF32& a0,
+                          VF32& a1) {
+  const VI32 start = StartOf<F>(x, kSub, 0);
+  VI32 i0 = DotSub<F, kSub>(start, v), i1 = start;
+  if constexpr (kSlices > 1) {
+    i1 = DotSub<F, kSub>(start, w);
+    Pin(i0, i1);
+  }
+  a0 = StreamLink<F, kSub>(a0, i0, v, x);
+  if constexpr (kSlices > 1) a1 = StreamLink<F, kSub>(a1, i1, w, x);
 }
 
 // Whether the codes of a step lie in several planes, which are used by turns.
@@ -421,10 +459,8 @@ HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, size
         TouchStep<F>(block, step);
         if (kSlices > 1 && apart != 0) TouchStep<F>(block + apart, step);
       }
-      a0 = StreamSub<F, 0>(a0, v, x);
-      if constexpr (kSlices > 1) a1 = StreamSub<F, 0>(a1, w, x);
-      if constexpr (kTwoSubs) a0 = StreamSub<F, 1>(a0, v, x);
-      if constexpr (kTwoSubs && kSlices > 1) a1 = StreamSub<F, 1>(a1, w, x);
+      StreamSub<F, 0, kSlices>(v, w, x, a0, a1);
+      if constexpr (kTwoSubs) StreamSub<F, 1, kSlices>(v, w, x, a0, a1);
     }
   }
   hn::StoreU(a0, df, c);
