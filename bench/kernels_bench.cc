@@ -120,8 +120,9 @@ void Measure(benchmark::State& state, const Work& work, const Team& team, F turn
     before = after;
     piece = turns = 0;
   };
-  // Reading the clock takes as long as the smallest turns, so several of them are timed at once.
-  constexpr double kTimedSeconds = 20e-6;
+  // The clock of a thread is a system call: it takes as long as the smallest turns, and what comes
+  // after it finds the core cold. So many turns are timed at once (docs/measuring.md).
+  constexpr double kTimedSeconds = 200e-6;
   size_t batch = 0;
   const double warm_up = team.Now();
   do {
@@ -585,17 +586,25 @@ void MeasureRows(benchmark::State& state, size_t values, size_t bytes, const Tea
 }
 
 void BenchRow(benchmark::State& state, const RowOp& op, Target target, size_t n) {
-  const Floats in = RandomValues(n, 6), more = RandomValues(n, 7);
-  Floats out(n), want(n);
+  // Three rows, each a quarter of a page of 4 KB further on in its page than the one before: cores
+  // take a load for one of what was just stored where the low 12 bits of their addresses agree, and
+  // whether they do would be the allocator's choice.
+  constexpr size_t kPage = 4096 / sizeof(float);
+  const size_t apart = (n + kPage - 1) / kPage * kPage + kPage / 4;
+  Floats rows = RandomValues(3 * apart, 6);
+  const float *in = rows.data(), *more = in + apart;
+  float* out = rows.data() + 2 * apart;
+  std::fill_n(out, n, 0.0f);
+  Floats want(n);
   const RowKernels& kernels = RowsFor(target);
-  op.run(kernels, in.data(), more.data(), n, out.data());
-  op.run(RowsFor(kScalar), in.data(), more.data(), n, want.data());
-  if (!SameBits(out.data(), want.data(), n)) {
+  op.run(kernels, in, more, n, out);
+  op.run(RowsFor(kScalar), in, more, n, want.data());
+  if (!SameBits(out, want.data(), n)) {
     state.SkipWithError("differs from the reference");
     return;
   }
   MeasureRows(state, n, n * op.bytes_per_element, Team::Of(1),
-              [&] { op.run(kernels, in.data(), more.data(), n, out.data()); });
+              [&] { op.run(kernels, in, more, n, out); });
 }
 
 // What the matmul does to its activations first.

@@ -512,7 +512,7 @@ HWY_INLINE void Place(const Layout& layout, const Piece& piece, const Terms& ter
 }
 
 // `blocks` blocks, layout.blocks or more, of each of `rows` rows, four at a time if there are.
-HWY_NOINLINE void QuantizeFours(const Layout& layout, const float* x, size_t x_stride, size_t rows,
+HWY_INLINE void QuantizeFours(const Layout& layout, const float* x, size_t x_stride, size_t rows,
                                 size_t blocks, int8_t* codes, float* scales, int32_t* sums) {
   const size_t most = hn::Lanes(DF32()) / 4;
   size_t row = 0, block = 0;
@@ -564,32 +564,53 @@ HWY_NOINLINE void QuantizeFew(const float* x, size_t blocks, size_t code_stride,
   }
 }
 
+// The three layouts, each compiled by itself with what is constant in it.
+
+// Rows by fours, a block of each beside those of the others.
+HWY_NOINLINE void QuantizeBeside(const float* x, size_t x_stride, size_t rows, size_t blocks,
+                                 size_t code_stride, int8_t* codes, size_t stride, float* scales,
+                                 int32_t* sums) {
+  const Layout beside = {1,      x_stride,    kBlock, 1,          1,
+                         kBlock, code_stride, stride, 2 * stride, stride};
+  QuantizeFours(beside, x, x_stride, rows, blocks, codes, scales, sums);
+}
+
+// One block of all rows, then the next.
+HWY_NOINLINE void QuantizeDown(const float* x, size_t x_stride, size_t rows, size_t blocks,
+                               size_t code_stride, int8_t* codes, size_t stride, float* scales,
+                               int32_t* sums) {
+  const Layout down = {4, x_stride, kBlock, 1, 1, x_stride, kBlock, 1, 1, stride};
+  for (size_t b = 0; b < blocks; ++b) {
+    QuantizeFours(down, x + b * kBlock, 0, 1, rows, codes + b * code_stride, scales + b * stride,
+                  sums + 2 * b * stride);
+  }
+}
+
+// One row.
+HWY_NOINLINE void QuantizeAlong(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
+                                size_t stride, float* scales, int32_t* sums) {
+  const Layout along = {4,      kBlock,      code_stride, stride,     2 * stride,
+                        kBlock, code_stride, stride,      2 * stride, stride};
+  QuantizeFours(along, x, 0, 1, blocks, codes, scales, sums);
+}
+
 void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks, size_t code_stride,
                     int8_t* codes, size_t stride, float* scales, int32_t* sums) {
-  // Fewer blocks than make a vector of four rows: a block of all rows, then the next.
+  // Fewer blocks than make a vector of four rows.
   if (rows >= 4 && blocks < hn::Lanes(DF32()) / 4) {
-    const Layout down = {4, x_stride, kBlock, 1, 1, x_stride, kBlock, 1, 1, stride};
-    for (size_t b = 0; b < blocks; ++b) {
-      QuantizeFours(down, x + b * kBlock, 0, 1, rows, codes + b * code_stride, scales + b * stride,
-                    sums + 2 * b * stride);
-    }
-    return;
+    return QuantizeDown(x, x_stride, rows, blocks, code_stride, codes, stride, scales, sums);
   }
   const size_t in_fours = rows / 4 * 4;
   if (in_fours > 0 && blocks > 0) {
-    const Layout beside = {1,      x_stride,    kBlock, 1,          1,
-                           kBlock, code_stride, stride, 2 * stride, stride};
-    QuantizeFours(beside, x, x_stride, in_fours, blocks, codes, scales, sums);
+    QuantizeBeside(x, x_stride, in_fours, blocks, code_stride, codes, stride, scales, sums);
   }
-  const Layout along = {4,      kBlock,      code_stride, stride,     2 * stride,
-                        kBlock, code_stride, stride,      2 * stride, stride};
   for (size_t row = in_fours; row < rows; ++row) {
     const float* row_x = x + row * x_stride;
     int8_t* row_codes = codes + row * kBlock;
     if (blocks < 4) {
       QuantizeFew(row_x, blocks, code_stride, row_codes, stride, scales + row, sums + row);
     } else {
-      QuantizeFours(along, row_x, 0, 1, blocks, row_codes, scales + row, sums + row);
+      QuantizeAlong(row_x, blocks, code_stride, row_codes, stride, scales + row, sums + row);
     }
   }
 }
