@@ -30,8 +30,6 @@ constexpr size_t kPanelStep = 2;
 // Outputs of a gate and of what it multiplies that follow each other: 256 KB, which L2 holds. With
 // one row that is all of them, and either matrix is read in one go.
 constexpr size_t kGatedOutputs = size_t{1} << 16;
-// Appends split where neither a page of keys nor a pair of values is shared.
-constexpr size_t kAppendStep = 16;
 
 size_t CeilDiv(size_t a, size_t b) { return (a + b - 1) / b; }
 
@@ -109,8 +107,9 @@ Executor::Split Executor::SplitOp(const Op& op) const {
     case OpKind::kAttention:
       return SplitAttention(op);
     case OpKind::kAppend: {
-      const size_t first_page = step_.position / kAppendStep;
-      const size_t pages = CeilDiv(step_.position + step_.rows, kAppendStep) - first_page;
+      // Neither a page of keys nor a pair of values is shared.
+      const size_t first_page = step_.position / kKeyPage;
+      const size_t pages = CeilDiv(step_.position + step_.rows, kKeyPage) - first_page;
       return {pages, 1, pages};
     }
     default:
@@ -320,11 +319,11 @@ void Executor::RunRope(const Op& op, size_t begin, size_t end) {
   }
 }
 
-// Pages of kAppendStep tokens by absolute position, cut to the step's rows.
+// Pages of keys by absolute position, cut to the step's rows.
 void Executor::RunAppend(const Op& op, size_t begin, size_t end) {
-  const size_t first_page = step_.position / kAppendStep;
-  const size_t first = std::max(step_.position, (first_page + begin) * kAppendStep);
-  const size_t last = std::min(step_.position + step_.rows, (first_page + end) * kAppendStep);
+  const size_t first_page = step_.position / kKeyPage;
+  const size_t first = std::max(step_.position, (first_page + begin) * kKeyPage);
+  const size_t last = std::min(step_.position + step_.rows, (first_page + end) * kKeyPage);
   const size_t row = first - step_.position;
   for (size_t i = row; i < last - step_.position; ++i) {
     Rotate(op.heads, op.heads.n_kv_heads, i, Floats(op.inputs[0], i));
