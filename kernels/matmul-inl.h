@@ -414,9 +414,9 @@ constexpr SimdKernels<F> BlockKernels() {
 // ---------------------------------------------------------------- values
 //
 // How a format of values goes into the tile: E is the element of its panels, Row the one for a
-// single row, and Tile the element of the tile. Where they differ, a group of k is kSteps steps of the tile, and weights are
-// expanded to f32 in L1 once for all rows of a tile, but not for kFewRows or less: then E does it
-// in registers.
+// single row, and Tile the element of the tile. Where they differ, a group of k is kSteps steps of
+// the tile, and weights are expanded to f32 in L1 once for all rows of a tile, but not for kFewRows
+// or less: then E does it in registers.
 
 struct ValuesF32 {
   using E = ElementF32;

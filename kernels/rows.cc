@@ -355,22 +355,24 @@ HWY_INLINE VU32 MaximaOf4(const float* x, size_t step) {
   return MaximaOf4(DU32(), m0, m1, m2, m3);
 }
 
+// The same of four `i` of a piece; `before` where there is none.
+HWY_INLINE VU32 MaximaOfFour(const Layout& layout, const Piece& piece, size_t i, VU32 before) {
+  if (i >= piece.fours) return before;
+  return MaximaOf4(piece.x + i * layout.blocks * layout.x_next, layout.x_step);
+}
+
 // The largest magnitudes of all blocks; the last four's again where there are fewer than lanes.
 HWY_INLINE VU32 Maxima(const Layout& layout, const Piece& piece) {
   const DU32 du;
-  const auto four = [&](size_t i, VU32 before) HWY_ATTR {
-    const float* x = piece.x + piece.Block(layout, i) * layout.x_next;
-    return i < piece.fours ? MaximaOf4(x, layout.x_step) : before;
-  };
   const VU32 m0 = MaximaOf4(piece.x, layout.x_step);
   if (hn::Lanes(du) == 4) return m0;
-  const VU32 m1 = four(1, m0);
+  const VU32 m1 = MaximaOfFour(layout, piece, 1, m0);
   const auto halves = [&](VU32 a, VU32 b) HWY_ATTR {
     return hn::Max(hn::ConcatLowerLower(du, b, a), hn::ConcatUpperUpper(du, b, a));
   };
   if (hn::Lanes(du) == 8) return halves(m0, m1);
-  const VU32 m2 = four(2, m1);
-  const VU32 even = halves(m0, m2), odd = halves(m1, four(3, m2));  // 0 0 2 2 and 1 1 3 3
+  const VU32 m2 = MaximaOfFour(layout, piece, 2, m1), m3 = MaximaOfFour(layout, piece, 3, m2);
+  const VU32 even = halves(m0, m2), odd = halves(m1, m3);  // 0 0 2 2 and 1 1 3 3
   return hn::Max(hn::OddEvenBlocks(odd, even),
                  hn::SwapAdjacentBlocks(hn::OddEvenBlocks(even, odd)));
 }
@@ -511,12 +513,21 @@ HWY_INLINE void Place(const Layout& layout, const Piece& piece, const Terms& ter
   }
 }
 
-// `blocks` blocks, layout.blocks or more, of each of `rows` rows, four at a time if there are.
-HWY_INLINE void QuantizeFours(const Layout& layout, const float* x, size_t x_stride, size_t rows,
-                                size_t blocks, int8_t* codes, float* scales, int32_t* sums) {
-  const size_t most = hn::Lanes(DF32()) / 4;
-  size_t row = 0, block = 0;
-  const auto next_piece = [&]() HWY_ATTR {
+// `blocks` blocks, layout.blocks or more, of each of `rows` rows, four rows at a time if a four is
+// of rows: piece by piece.
+struct Pieces {
+  const Layout& layout;
+  const float* x;
+  size_t x_stride, rows, blocks;
+  int8_t* codes;
+  float* scales;
+  int32_t* sums;
+  size_t row = 0, block = 0;  // where the next one starts
+
+  HWY_INLINE bool Done() const { return row >= rows; }
+
+  HWY_INLINE Piece Next() {
+    const size_t most = hn::Lanes(DF32()) / 4;
     const Piece piece = {
         x + row * x_stride + block * layout.x_next, codes + row * kBlock + block * layout.code_next,
         scales + row + block * layout.scale_next, sums + row + block * layout.sum_next,
@@ -528,13 +539,17 @@ HWY_INLINE void QuantizeFours(const Layout& layout, const float* x, size_t x_str
       block = blocks - layout.blocks;  // some once more
     }
     return piece;
-  };
+  }
+};
+
+HWY_INLINE void QuantizeFours(Pieces pieces) {
+  const Layout& layout = pieces.layout;
   Terms terms[2];
-  Piece before = {}, piece = next_piece();
+  Piece before = {}, piece = pieces.Next();
   ScalesOf(Maxima(layout, piece), &terms[0]);
   for (size_t turn = 0;; turn ^= 1) {
-    const bool last = row >= rows;
-    const Piece next = last ? piece : next_piece();
+    const bool last = pieces.Done();
+    const Piece next = last ? piece : pieces.Next();
     const VU32 maxima = last ? hn::Zero(DU32()) : Maxima(layout, next);
     Place(layout, before, terms[turn ^ 1]);
     CodesOf(layout, piece, &terms[turn]);
@@ -555,7 +570,7 @@ HWY_NOINLINE void QuantizeFew(const float* x, size_t blocks, size_t code_stride,
   float four_scales[4];
   int32_t four_sums[8];
   std::memcpy(four, x, blocks * kBlock * sizeof(float));
-  QuantizeFours(kOwn, four, 0, 1, 4, four_codes, four_scales, four_sums);
+  QuantizeFours({kOwn, four, 0, 1, 4, four_codes, four_scales, four_sums});
   for (size_t b = 0; b < blocks; ++b) {
     std::memcpy(codes + b * code_stride, four_codes + b * kBlock, kBlock);
     scales[b * stride] = four_scales[b];
@@ -572,7 +587,7 @@ HWY_NOINLINE void QuantizeBeside(const float* x, size_t x_stride, size_t rows, s
                                  int32_t* sums) {
   const Layout beside = {1,      x_stride,    kBlock, 1,          1,
                          kBlock, code_stride, stride, 2 * stride, stride};
-  QuantizeFours(beside, x, x_stride, rows, blocks, codes, scales, sums);
+  QuantizeFours({beside, x, x_stride, rows, blocks, codes, scales, sums});
 }
 
 // One block of all rows, then the next.
@@ -581,8 +596,8 @@ HWY_NOINLINE void QuantizeDown(const float* x, size_t x_stride, size_t rows, siz
                                int32_t* sums) {
   const Layout down = {4, x_stride, kBlock, 1, 1, x_stride, kBlock, 1, 1, stride};
   for (size_t b = 0; b < blocks; ++b) {
-    QuantizeFours(down, x + b * kBlock, 0, 1, rows, codes + b * code_stride, scales + b * stride,
-                  sums + 2 * b * stride);
+    QuantizeFours({down, x + b * kBlock, 0, 1, rows, codes + b * code_stride, scales + b * stride,
+                   sums + 2 * b * stride});
   }
 }
 
@@ -591,7 +606,7 @@ HWY_NOINLINE void QuantizeAlong(const float* x, size_t blocks, size_t code_strid
                                 size_t stride, float* scales, int32_t* sums) {
   const Layout along = {4,      kBlock,      code_stride, stride,     2 * stride,
                         kBlock, code_stride, stride,      2 * stride, stride};
-  QuantizeFours(along, x, 0, 1, blocks, codes, scales, sums);
+  QuantizeFours({along, x, 0, 1, blocks, codes, scales, sums});
 }
 
 void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks, size_t code_stride,
