@@ -47,16 +47,15 @@ HWY_INLINE VU8 AddPlanes(const uint8_t* planes, VU8 low) {
     if constexpr (kBits == 8) {
       return v;
     } else {
-      constexpr bool kTop = (kLow == 0 && kUp + kBits == 8);
       const VU8 mask = hn::Set(DU8(), static_cast<uint8_t>(((1 << kBits) - 1) << kLow));
       VU8 sum;
-      if constexpr (kTop) {
-        sum =
-            hn::ShiftRight<kUp>(v);  // needs no mask, and some processors have it as one operation
-      } else if constexpr (kLow == 0) {
-        sum = hn::And(ShiftLoose<-kUp>(v), mask);
-      } else {
+      if constexpr (kLow > 0) {
         sum = hn::OrAnd(low, ShiftLoose<kLow - kUp>(v), mask);
+      } else if constexpr (kUp + kBits == 8) {
+        // The top bits need no mask, and some processors shift bytes by one operation.
+        sum = hn::ShiftRight<kUp>(v);
+      } else {
+        sum = hn::And(ShiftLoose<-kUp>(v), mask);
       }
       return AddPlanes<kBitsLeft - kBits, kLow + kBits, kQuad>(planes + 64 * kBits, sum);
     }

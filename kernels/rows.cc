@@ -356,7 +356,7 @@ HWY_INLINE VU32 MaximaOf4(const float* x, size_t step) {
 }
 
 // The same of four `i` of a piece; `before` where there is none.
-HWY_INLINE VU32 MaximaOfFour(const Layout& layout, const Piece& piece, size_t i, VU32 before) {
+HWY_INLINE VU32 MaximaAt(const Layout& layout, const Piece& piece, size_t i, VU32 before) {
   if (i >= piece.fours) return before;
   return MaximaOf4(piece.x + i * layout.blocks * layout.x_next, layout.x_step);
 }
@@ -366,12 +366,12 @@ HWY_INLINE VU32 Maxima(const Layout& layout, const Piece& piece) {
   const DU32 du;
   const VU32 m0 = MaximaOf4(piece.x, layout.x_step);
   if (hn::Lanes(du) == 4) return m0;
-  const VU32 m1 = MaximaOfFour(layout, piece, 1, m0);
+  const VU32 m1 = MaximaAt(layout, piece, 1, m0);
   const auto halves = [&](VU32 a, VU32 b) HWY_ATTR {
     return hn::Max(hn::ConcatLowerLower(du, b, a), hn::ConcatUpperUpper(du, b, a));
   };
   if (hn::Lanes(du) == 8) return halves(m0, m1);
-  const VU32 m2 = MaximaOfFour(layout, piece, 2, m1), m3 = MaximaOfFour(layout, piece, 3, m2);
+  const VU32 m2 = MaximaAt(layout, piece, 2, m1), m3 = MaximaAt(layout, piece, 3, m2);
   const VU32 even = halves(m0, m2), odd = halves(m1, m3);  // 0 0 2 2 and 1 1 3 3
   return hn::Max(hn::OddEvenBlocks(odd, even),
                  hn::SwapAdjacentBlocks(hn::OddEvenBlocks(even, odd)));
@@ -514,7 +514,7 @@ HWY_INLINE void Place(const Layout& layout, const Piece& piece, const Terms& ter
 }
 
 // `blocks` blocks, layout.blocks or more, of each of `rows` rows, four rows at a time if a four is
-// of rows: piece by piece.
+// of rows: piece by piece. A struct, since GCC leaves a lambda that is used several times a call.
 struct Pieces {
   const Layout& layout;
   const float* x;
