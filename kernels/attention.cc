@@ -924,25 +924,19 @@ HWY_INLINE VF32 LaneMaxima(const float* scores) {
   return max;
 }
 
-// The largest of all of them, of four rows of scores.
-HWY_INLINE void TileMaxima(const float* s0, const float* s1, const float* s2, const float* s3,
-                           float* maxima) {
-  const DF32 df;
-  VF32 max = MaximaOf4(df, LaneMaxima(s0), LaneMaxima(s1), LaneMaxima(s2), LaneMaxima(s3));
-  if (hn::Lanes(df) > 4) max = hn::Max(max, hn::ReverseBlocks(df, max));
-  if (hn::Lanes(df) > 8) max = hn::Max(max, hn::SwapAdjacentBlocks(max));
-  const hn::CappedTag<float, 4> df4;
-  hn::StoreU(hn::ResizeBitCast(df4, max), df4, maxima);
+// The largest scores of rows r to r + 3 of a tile, the last row's again where there are fewer: in
+// each 128 bits those of some keys.
+template <class C>
+HWY_INLINE VF32 RowMaxima(const Block<C>& b, const KeyTile& tile, size_t r) {
+  const auto row = [&](size_t i) { return b.ScoresOf(tile, std::min(r + i, tile.last - 1)); };
+  return MaximaOf4(DF32(), LaneMaxima(row(0)), LaneMaxima(row(1)), LaneMaxima(row(2)),
+                   LaneMaxima(row(3)));
 }
 
-// Finds the tile's maxima and from them, for all rows at once, the new maxima and how far the rows
-// are scaled down. What a row does not see gets a score of -inf, so a weight of exactly 0.
+// What a row does not see of a tile gets a score of -inf, so a weight of exactly 0; the others are
+// capped.
 template <class C>
-HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
-  const DF32 df;
-  const Workspace& w = b.w;
-  float* const tile_max = w.tile_max + tile.Slot(0);
-  float* const chunk_max = w.max + ChunkRow(tile.chunk, 0);
+HWY_INLINE void HideUnseen(const Block<C>& b, const KeyTile& tile) {
   for (size_t r = tile.first; r < tile.last; ++r) {
     float* scores = b.ScoresOf(tile, r);
     if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
@@ -950,9 +944,23 @@ HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
     if (seen.begin > 0) std::fill(scores, scores + seen.begin, -HUGE_VALF);
     if (seen.end < kKeyTile) std::fill(scores + seen.end, scores + kKeyTile, -HUGE_VALF);
   }
+}
+
+// Finds the tile's maxima and from them, for all rows at once, the new maxima and how far the rows
+// are scaled down.
+template <class C>
+HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
+  const DF32 df;
+  const Workspace& w = b.w;
+  float* const tile_max = w.tile_max + tile.Slot(0);
+  float* const chunk_max = w.max + ChunkRow(tile.chunk, 0);
+  HideUnseen(b, tile);
+  const hn::CappedTag<float, 4> df4;
   for (size_t r = tile.first; r < tile.last; r += 4) {
-    const auto row = [&](size_t i) { return b.ScoresOf(tile, std::min(r + i, tile.last - 1)); };
-    TileMaxima(row(0), row(1), row(2), row(3), tile_max + r);
+    VF32 max = RowMaxima(b, tile, r);
+    if (hn::Lanes(df) > 4) max = hn::Max(max, hn::ReverseBlocks(df, max));
+    if (hn::Lanes(df) > 8) max = hn::Max(max, hn::SwapAdjacentBlocks(max));
+    hn::StoreU(hn::ResizeBitCast(df4, max), df4, tile_max + r);
   }
   // Rows that see nothing of the tile, and what the last four rows' maxima left behind them.
   std::fill(tile_max, tile_max + tile.first, -HUGE_VALF);
@@ -965,6 +973,53 @@ HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
     hn::StoreU(Exp2NonPositive(hn::Sub(old, shift)), df, w.factor + tile.Slot(r));
   }
 }
+
+// Whether the tiles, `count` of them, begin with a whole chunk that all rows see, so that a vector
+// holds four rows of each of its tiles.
+template <class C>
+HWY_INLINE bool BeginWithWholeChunk(const Block<C>& b, const KeyTile* tiles, size_t count) {
+  if (hn::Lanes(DF32()) != 4 * kChunkTiles || count < kChunkTiles) return false;
+  for (size_t i = 0; i < kChunkTiles; ++i) {
+    if (tiles[i].chunk != tiles[0].chunk) return false;
+    if (tiles[i].first != 0 || tiles[i].last != b.rows) return false;
+  }
+  return true;
+}
+
+// Of the maxima of a chunk's tiles, those of the tile kTiles before; of the first ones -inf.
+template <size_t kTiles>
+HWY_INLINE VF32 EarlierTiles(VF32 maxima) {
+  const DF32 df;
+  return hn::IfThenElse(hn::FirstN(df, 4 * kTiles), hn::Set(df, -HUGE_VALF),
+                        hn::SlideUpLanes(df, maxima, 4 * kTiles));
+}
+
+// UpdateMaxima for the tiles of such a chunk, with a vector for all of them instead of one for
+// each.
+template <class C>
+HWY_INLINE void UpdateChunkMaxima(const Block<C>& b, const KeyTile* tiles) {
+  const DF32 df;
+  const Workspace& w = b.w;
+  for (size_t i = 0; i < kChunkTiles; ++i) HideUnseen(b, tiles[i]);
+  for (size_t r = 0; r < b.rows; r += 4) {
+    // Four rows of the first tile, of the second, of the third, of the fourth.
+    const VF32 found = MaximaOfParts(df, RowMaxima(b, tiles[0], r), RowMaxima(b, tiles[1], r),
+                                     RowMaxima(b, tiles[2], r), RowMaxima(b, tiles[3], r));
+    const VF32 of_two = hn::Max(found, EarlierTiles<1>(found));
+    const VF32 max = hn::Max(of_two, EarlierTiles<2>(of_two)), shift = Shift(max);
+    HWY_ALIGN float maxima[kPanel], shifts[kPanel], factors[kPanel];
+    hn::Store(max, df, maxima);
+    hn::Store(shift, df, shifts);
+    hn::Store(Exp2NonPositive(hn::Sub(EarlierTiles<1>(max), shift)), df, factors);
+    constexpr size_t kFour = 4 * sizeof(float);
+    for (size_t i = 0; i < kChunkTiles; ++i) {
+      hwy::CopyBytes<kFour>(shifts + 4 * i, w.shift + tiles[i].Slot(r));
+      hwy::CopyBytes<kFour>(factors + 4 * i, w.factor + tiles[i].Slot(r));
+    }
+    hwy::CopyBytes<kFour>(maxima + 4 * (kChunkTiles - 1), w.max + ChunkRow(tiles[0].chunk, r));
+  }
+}
+static_assert(kChunkTiles == 4);
 
 // Two vectors of scores as weights, not yet rounded.
 HWY_INLINE void WeightsOf(const float* scores0, const float* scores1, VF32 shift, VF32& p0,
@@ -1068,7 +1123,14 @@ HWY_INLINE void AttendTiles(const Block<C>& b, const KeyTile* tiles, size_t coun
     }
     Scores(b, tiles[i]);
   }
-  for (size_t i = 0; i < count; ++i) UpdateMaxima(b, tiles[i]);
+  for (size_t i = 0; i < count;) {
+    if (BeginWithWholeChunk(b, tiles + i, count - i)) {
+      UpdateChunkMaxima(b, tiles + i);
+      i += kChunkTiles;
+    } else {
+      UpdateMaxima(b, tiles[i++]);
+    }
+  }
   for (size_t i = 0; i < count; ++i) Weigh(b, tiles[i]);
   for (size_t i = 0; i < count; ++i) {
     if constexpr (C::kPairs) {

@@ -66,6 +66,16 @@ HWY_INLINE V MaximaOf4(D d, V m0, V m1, V m2, V m3) {
                  hn::BitCast(d, hn::InterleaveUpper(du64, w01, w23)));
 }
 
+// Of vectors of 512 bits: part i, of 128 bits, has the largest of m<i>'s four parts, lane by lane.
+template <class D, class V>
+HWY_INLINE V MaximaOfParts(D d, V m0, V m1, V m2, V m3) {
+  // 0 0 2 2 and 1 1 3 3, then 0 1 2 3.
+  const V even = hn::Max(hn::ConcatLowerLower(d, m2, m0), hn::ConcatUpperUpper(d, m2, m0));
+  const V odd = hn::Max(hn::ConcatLowerLower(d, m3, m1), hn::ConcatUpperUpper(d, m3, m1));
+  return hn::Max(hn::OddEvenBlocks(odd, even),
+                 hn::SwapAdjacentBlocks(hn::OddEvenBlocks(even, odd)));
+}
+
 // p * 2^n for whole n in -150 .. 150, rounded once. `shifted` is n + kExpRound.
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
 inline constexpr float kExpRound = kRound;

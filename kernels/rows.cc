@@ -367,14 +367,11 @@ HWY_INLINE VU32 Maxima(const Layout& layout, const Piece& piece) {
   const VU32 m0 = MaximaOf4(piece.x, layout.x_step);
   if (hn::Lanes(du) == 4) return m0;
   const VU32 m1 = MaximaAt(layout, piece, 1, m0);
-  const auto halves = [&](VU32 a, VU32 b) HWY_ATTR {
-    return hn::Max(hn::ConcatLowerLower(du, b, a), hn::ConcatUpperUpper(du, b, a));
-  };
-  if (hn::Lanes(du) == 8) return halves(m0, m1);
+  if (hn::Lanes(du) == 8) {
+    return hn::Max(hn::ConcatLowerLower(du, m1, m0), hn::ConcatUpperUpper(du, m1, m0));
+  }
   const VU32 m2 = MaximaAt(layout, piece, 2, m1), m3 = MaximaAt(layout, piece, 3, m2);
-  const VU32 even = halves(m0, m2), odd = halves(m1, m3);  // 0 0 2 2 and 1 1 3 3
-  return hn::Max(hn::OddEvenBlocks(odd, even),
-                 hn::SwapAdjacentBlocks(hn::OddEvenBlocks(even, odd)));
+  return MaximaOfParts(du, m0, m1, m2, m3);
 }
 
 // The same as reference::Q8Scale.
