@@ -121,9 +121,6 @@ MUTANTS = [
            "MergeRow(sums, w.all_factor[r], b.SumsOf(chunk, r), w.factor[r], kPanel);\n"
            "    std::memcpy(sums, b.SumsOf(chunk, r), kPanel * sizeof(float));", "attention_test",
            "*AttentionTest.*"),
-    Mutant("chunk-maxima", "a tile does not know the maxima two tiles before", "kernels/attention.cc",
-           "max = hn::Max(of_two, EarlierTiles<2>(of_two))", "max = of_two", "attention_test",
-           "*AttentionTest.*"),
     Mutant("rescale", "values are not scaled when the maximum grows", "kernels/attention.cc",
            "if (factor != 1.0f) Scale(b.ValuesOf(tile.chunk, r), dim, factor);", "",
            "attention_test", "*AttentionTest.*"),
