@@ -93,11 +93,15 @@ HWY_INLINE hn::Vec<D16> Load16(D16 d16, const uint8_t* p) {
   return hn::BitCast(d16, hn::LoadU(d8, p));
 }
 
-// One slice of f16 as f32, exact.
-HWY_INLINE VF32 LoadF16(const uint8_t* p) {
-  const hn::Rebind<hwy::float16_t, DF32> df16;
-  return hn::PromoteTo(DF32(), Load16(df16, p));
+// A vector of f16 as f32, exact.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadF16(D df, const uint8_t* p) {
+  const hn::Rebind<hwy::float16_t, D> df16;
+  return hn::PromoteTo(df, Load16(df16, p));
 }
+
+// One slice.
+HWY_INLINE VF32 LoadF16(const uint8_t* p) { return LoadF16(DF32(), p); }
 
 // One slice of unsigned or signed bytes as f32.
 template <typename T>

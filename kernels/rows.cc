@@ -558,24 +558,6 @@ HWY_INLINE void QuantizeFours(Pieces pieces) {
   }
 }
 
-// One to three blocks of a row: as four of its own, the others zeros.
-HWY_NOINLINE void QuantizeFew(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
-                              size_t stride, float* scales, int32_t* sums) {
-  constexpr Layout kOwn = {4, kBlock, kBlock, 1, 2, kBlock, kBlock, 1, 2, 1};
-  float four[4 * kBlock] = {};
-  int8_t four_codes[4 * kBlock];
-  float four_scales[4];
-  int32_t four_sums[8];
-  std::memcpy(four, x, blocks * kBlock * sizeof(float));
-  QuantizeFours({kOwn, four, 0, 1, 4, four_codes, four_scales, four_sums});
-  for (size_t b = 0; b < blocks; ++b) {
-    std::memcpy(codes + b * code_stride, four_codes + b * kBlock, kBlock);
-    scales[b * stride] = four_scales[b];
-    sums[2 * b * stride] = four_sums[2 * b];
-    sums[(2 * b + 1) * stride] = four_sums[2 * b + 1];
-  }
-}
-
 // The three layouts, each compiled by itself with what is constant in it.
 
 // Rows by fours, a block of each beside those of the others.
@@ -604,6 +586,23 @@ HWY_NOINLINE void QuantizeAlong(const float* x, size_t blocks, size_t code_strid
   const Layout along = {4,      kBlock,      code_stride, stride,     2 * stride,
                         kBlock, code_stride, stride,      2 * stride, stride};
   QuantizeFours({along, x, 0, 1, blocks, codes, scales, sums});
+}
+
+// One to three blocks of a row: as four of its own, the others zeros.
+HWY_NOINLINE void QuantizeFew(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
+                              size_t stride, float* scales, int32_t* sums) {
+  float four[4 * kBlock] = {};
+  int8_t four_codes[4 * kBlock];
+  float four_scales[4];
+  int32_t four_sums[8];
+  std::memcpy(four, x, blocks * kBlock * sizeof(float));
+  QuantizeAlong(four, 4, kBlock, four_codes, 1, four_scales, four_sums);
+  for (size_t b = 0; b < blocks; ++b) {
+    std::memcpy(codes + b * code_stride, four_codes + b * kBlock, kBlock);
+    scales[b * stride] = four_scales[b];
+    sums[2 * b * stride] = four_sums[2 * b];
+    sums[(2 * b + 1) * stride] = four_sums[2 * b + 1];
+  }
 }
 
 void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks, size_t code_stride,

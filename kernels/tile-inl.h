@@ -57,18 +57,16 @@ struct ElementF16 : ElementF32 {
   static HWY_INLINE VF32 Load(const W* w) { return LoadF16(reinterpret_cast<const uint8_t*>(w)); }
 };
 
-// The same for one row, whose every step converts: to at most 256 bits, since Zen 4 converts to 512
-// at less than half the rate (1.3 cycles beside 0.5, docs/design.md).
+// The same for one row, whose every step converts: to at most 256 bits, since on Zen 4 two such
+// conversions and their FMAs take 1.0 cycles, and one to 512 with its FMA 1.5 to 1.9
+// (docs/design.md).
 struct ElementF16Row {
   using D = hn::CappedTag<float, kPanel / 2>;
   using V = hn::Vec<D>;
   using W = uint16_t;
   using X = float;
   using Scope = ElementF32::Scope;
-  static HWY_INLINE V Load(const W* w) {
-    const hn::Rebind<hwy::float16_t, D> df16;
-    return hn::PromoteTo(D(), Load16(df16, reinterpret_cast<const uint8_t*>(w)));
-  }
+  static HWY_INLINE V Load(const W* w) { return LoadF16(D(), reinterpret_cast<const uint8_t*>(w)); }
   static HWY_INLINE V Spread(X x) { return hn::Set(D(), x); }
   static HWY_INLINE V Step(V acc, V w, V x) { return hn::MulAdd(w, x, acc); }
 };
