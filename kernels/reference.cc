@@ -183,7 +183,7 @@ void QuantizeQ8(const float* x, size_t blocks, size_t code_stride, int8_t* codes
     int32_t sum[2] = {0, 0};
     for (size_t i = 0; i < kBlock; ++i) {
       int32_t q = 0;
-      if (inverse != 0.0f) Rounded(x[i] * inverse + kRound, &q);
+      if (inverse != 0.0f) Rounded(std::fma(x[i], inverse, kRound), &q);
       codes[i] = static_cast<int8_t>(q);
       sum[i / 16] += q;
     }

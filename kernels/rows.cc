@@ -299,31 +299,39 @@ size_t Argmax(const float* x, size_t n) {
 
 // ---------------------------------------------------------------- quantization
 //
-// As many blocks at a time as a vector has lanes: their largest magnitudes, from those their
-// scales, then the codes. The magnitudes of the next blocks come before the codes of those in front
-// of them, and their scales after, so that nothing waits for the divisions; scales and sums are
-// moved to their places one turn later, so that their loads find the stores done.
+// A piece at a time, as many blocks as a vector has lanes: their largest magnitudes, from those
+// their scales, then the codes. The magnitudes of the next piece come before the codes of the one
+// in front of it, and its scales after, so that nothing waits for the divisions.
 //
-// Blocks are one behind the other in a row, or the same of one row after the other, and come in
-// fours: four such, or the same block of four rows, whose scales and sums lie side by side.
-struct Layout {
-  size_t blocks;                                   // in the order of blocks, of a four: 1 or 4
-  size_t x_step, code_step, scale_step, sum_step;  // from one of the four to the next
-  size_t x_next, code_next, scale_next, sum_next;  // from a block to the next
-  size_t sum_half;                                 // from a block's first sum to its second
+// Blocks come in fours: four one behind the other in a row, or the same block of four rows, whose
+// scales and sums lie side by side.
+
+// How far it is from one thing to the next, in each array.
+struct Steps {
+  size_t x, codes, scales, sums;
 };
 
-// Some fours, at most a vector's lanes of blocks, from where the pointers are.
+struct Layout {
+  bool of_rows;       // whether a four is of rows
+  size_t sum_half;    // from a block's first sum to its second
+  Steps block, four;  // from one block of a four to the next, and from one four to the next
+
+  // Pieces are `piece` units long and lie in lines of `count` units, piece or more; the last one of
+  // a line takes some once more if they do not divide it.
+  size_t lines, count, piece;
+  Steps unit, line;
+};
+
+// Where a piece is.
 struct Piece {
   const float* x;
   int8_t* codes;
   float* scales;
   int32_t* sums;
-  size_t fours;
 
-  // Which block a four starts with; the last one's where there is none.
-  HWY_INLINE size_t Block(const Layout& layout, size_t four) const {
-    return HWY_MIN(four, fours - 1) * layout.blocks;
+  HWY_INLINE Piece Plus(size_t n, const Steps& steps) const {
+    return {x + n * steps.x, codes + n * steps.codes, scales + n * steps.scales,
+            sums + n * steps.sums};
   }
 };
 
@@ -355,23 +363,17 @@ HWY_INLINE VU32 MaximaOf4(const float* x, size_t step) {
   return MaximaOf4(DU32(), m0, m1, m2, m3);
 }
 
-// The same of four `i` of a piece; `before` where there is none.
-HWY_INLINE VU32 MaximaAt(const Layout& layout, const Piece& piece, size_t i, VU32 before) {
-  if (i >= piece.fours) return before;
-  return MaximaOf4(piece.x + i * layout.blocks * layout.x_next, layout.x_step);
-}
-
-// The largest magnitudes of all blocks; the last four's again where there are fewer than lanes.
-HWY_INLINE VU32 Maxima(const Layout& layout, const Piece& piece) {
+// The largest magnitudes of all blocks of a piece.
+HWY_INLINE VU32 Maxima(const Layout& layout, const float* x) {
   const DU32 du;
-  const VU32 m0 = MaximaOf4(piece.x, layout.x_step);
-  if (hn::Lanes(du) == 4) return m0;
-  const VU32 m1 = MaximaAt(layout, piece, 1, m0);
-  if (hn::Lanes(du) == 8) {
+  const size_t lanes = hn::Lanes(du), step = layout.block.x, four = layout.four.x;
+  const VU32 m0 = MaximaOf4(x, step);
+  if (lanes == 4) return m0;
+  const VU32 m1 = MaximaOf4(x + four, step);
+  if (lanes == 8) {
     return hn::Max(hn::ConcatLowerLower(du, m1, m0), hn::ConcatUpperUpper(du, m1, m0));
   }
-  const VU32 m2 = MaximaAt(layout, piece, 2, m1), m3 = MaximaAt(layout, piece, 3, m2);
-  return MaximaOfParts(du, m0, m1, m2, m3);
+  return MaximaOfParts(du, m0, m1, MaximaOf4(x + 2 * four, step), MaximaOf4(x + 3 * four, step));
 }
 
 // The same as reference::Q8Scale.
@@ -396,8 +398,8 @@ HWY_INLINE void ScalesOf(VU32 maxima, Terms* terms) {
 // magnitude, or else NaN, which makes any code.
 HWY_INLINE VU32 Codes(const float* x, float inverse) {
   const DF32 df;
-  const VF32 product = hn::Mul(hn::LoadU(df, x), SpreadFloat(inverse));
-  return hn::BitCast(DU32(), hn::Add(product, hn::Set(df, kRound)));
+  return hn::BitCast(DU32(),
+                     hn::MulAdd(hn::LoadU(df, x), SpreadFloat(inverse), hn::Set(df, kRound)));
 }
 
 // Those of four vectors, one after the other, in one.
@@ -431,197 +433,191 @@ HWY_INLINE VI32 CodeSums16(VI32 s0, VI32 s1, VI32 s2, VI32 s3) {
   return hn::TableLookupLanes(hn::Sub(sums, hn::Set(di, 16 * 128)), order);
 }
 
-// The codes of a piece where quantize_q8 wants them, and their sums.
-HWY_INLINE void CodesOf(const Layout& layout, const Piece& piece, Terms* terms) {
-  const DI8 di8;
-  const hn::Half<DI8> half;
-  const size_t lanes = hn::Lanes(DF32());
-  const size_t x_step = layout.x_step, code_step = layout.code_step;
-  const bool side_by_side = code_step == kBlock;
-  for (size_t block = 0; block < 4 * piece.fours; block += lanes / 2) {
-    // Four vectors of bytes: with 4 lanes half a four, with 16 two.
-    const size_t b0 = piece.Block(layout, block / 4), b1 = piece.Block(layout, block / 4 + 1);
-    const float* x[2] = {piece.x + b0 * layout.x_next + block % 4 * x_step,
-                         piece.x + b1 * layout.x_next};
-    int8_t* codes[2] = {piece.codes + b0 * layout.code_next + block % 4 * code_step,
-                        piece.codes + b1 * layout.code_next};
-    const auto codes_at = [&](size_t i) HWY_ATTR {
-      const size_t b = i / kBlock;
-      return Codes(x[b / 4] + b % 4 * x_step + i % kBlock, terms->inverse[block + b]);
-    };
-    const auto sums_of = [&](size_t i) HWY_ATTR {
-      const VI8 bytes = CodeBytes(codes_at(i), codes_at(i + lanes), codes_at(i + 2 * lanes),
-                                  codes_at(i + 3 * lanes));
-      const size_t b = i / kBlock;
-      int8_t* out = codes[b / 4] + b % 4 * code_step;
-      if (hn::Lanes(di8) <= kBlock || side_by_side) {
-        hn::StoreU(bytes, di8, out + i % kBlock);
-      } else {
-        hn::StoreU(hn::LowerHalf(half, bytes), half, out);
-        hn::StoreU(hn::UpperHalf(half, bytes), half, out + code_step);
-      }
-      return CodeSums8(bytes);
-    };
-    const VI32 s0 = sums_of(0), s1 = sums_of(4 * lanes);
-    const VI32 s2 = sums_of(8 * lanes), s3 = sums_of(12 * lanes);
-    hn::Store(CodeSums16(s0, s1, s2, s3), DI32(), terms->sums + 2 * block);
-  }
+// The codes of a vector of elements, those from i of a piece. Functions, since GCC leaves a lambda
+// that is used several times a call.
+HWY_INLINE VU32 CodesAt(const Layout& layout, const Piece& piece, const float* inverse, size_t i) {
+  const size_t b = i / kBlock;
+  return Codes(piece.x + b / 4 * layout.four.x + b % 4 * layout.block.x + i % kBlock, inverse[b]);
 }
 
-// Where there is a NaN or an infinity, all codes are 0.
-HWY_NOINLINE void ZeroBroken(const Layout& layout, const Piece& piece, Terms* terms) {
-  for (size_t i = 0; i < 4 * piece.fours; ++i) {
-    if (terms->scale[i] == terms->scale[i]) continue;
-    std::memset(
-        piece.codes + piece.Block(layout, i / 4) * layout.code_next + i % 4 * layout.code_step, 0,
-        kBlock);
-    terms->sums[2 * i] = terms->sums[2 * i + 1] = 0;
+// Those of the next four vectors where quantize_q8 wants them; the sums of each 8.
+HWY_INLINE VI32 PlaceCodes(const Layout& layout, const Piece& piece, const float* inverse,
+                           size_t i) {
+  const DI8 di8;
+  const hn::Half<DI8> half;
+  const size_t lanes = hn::Lanes(DF32()), b = i / kBlock;
+  const VI8 bytes =
+      CodeBytes(CodesAt(layout, piece, inverse, i), CodesAt(layout, piece, inverse, i + lanes),
+                CodesAt(layout, piece, inverse, i + 2 * lanes),
+                CodesAt(layout, piece, inverse, i + 3 * lanes));
+  int8_t* out = piece.codes + b / 4 * layout.four.codes + b % 4 * layout.block.codes;
+  if (hn::Lanes(di8) <= kBlock || layout.block.codes == kBlock) {
+    hn::StoreU(bytes, di8, out + i % kBlock);
+  } else {
+    hn::StoreU(hn::LowerHalf(half, bytes), half, out);
+    hn::StoreU(hn::UpperHalf(half, bytes), half, out + layout.block.codes);
+  }
+  return CodeSums8(bytes);
+}
+
+// The codes of half a piece, from element i, and their sums.
+HWY_INLINE void CodesOfHalf(const Layout& layout, const Piece& piece, size_t i, Terms* terms) {
+  const size_t next = 4 * hn::Lanes(DF32());
+  const VI32 s0 = PlaceCodes(layout, piece, terms->inverse, i);
+  const VI32 s1 = PlaceCodes(layout, piece, terms->inverse, i + next);
+  const VI32 s2 = PlaceCodes(layout, piece, terms->inverse, i + 2 * next);
+  const VI32 s3 = PlaceCodes(layout, piece, terms->inverse, i + 3 * next);
+  hn::Store(CodeSums16(s0, s1, s2, s3), DI32(), terms->sums + 2 * i / kBlock);
+}
+
+// One half after the other. Not a loop, which GCC would not unroll: then no offset is a constant.
+HWY_INLINE void CodesOf(const Layout& layout, const Piece& piece, Terms* terms) {
+  CodesOfHalf(layout, piece, 0, terms);
+  CodesOfHalf(layout, piece, hn::Lanes(DF32()) / 2 * kBlock, terms);
+}
+
+// Where there is a NaN or an infinity, all codes are 0. Steps are passed by value, so that nothing
+// of the loop that calls it has to be in memory.
+HWY_NOINLINE void ZeroBroken(size_t block_codes, size_t four_codes, int8_t* codes, Terms* terms) {
+  for (size_t b = 0; b < hn::Lanes(DF32()); ++b) {
+    if (terms->scale[b] == terms->scale[b]) continue;
+    std::memset(codes + b / 4 * four_codes + b % 4 * block_codes, 0, kBlock);
+    terms->sums[2 * b] = terms->sums[2 * b + 1] = 0;
   }
 }
 
 // The scales and the sums of a piece where quantize_q8 wants them.
 HWY_INLINE void Place(const Layout& layout, const Piece& piece, const Terms& terms) {
-  const hn::CappedTag<float, 4> df;
-  const hn::CappedTag<int32_t, 4> di;
-  float* scales = piece.scales;
-  int32_t* sums = piece.sums;
-  for (size_t i = 0; i < 4 * piece.fours; i += 4) {
-    const float* scale = terms.scale + i;
-    const int32_t* sum = terms.sums + 2 * i;
-    if (layout.sum_step == 1) {  // of four rows
-      hn::Vec<decltype(di)> first, second;
-      hn::LoadInterleaved2(di, sum, first, second);
-      hn::StoreU(hn::Load(df, scale), df, scales);
-      hn::StoreU(first, di, sums);
-      hn::StoreU(second, di, sums + layout.sum_half);
-    } else if (layout.scale_step == 1) {  // one row, and no other beside it
-      hn::StoreU(hn::Load(df, scale), df, scales);
-      hn::StoreU(hn::Load(di, sum), di, sums);
-      hn::StoreU(hn::Load(di, sum + 4), di, sums + 4);
-    } else {
-      for (size_t j = 0; j < 4; ++j) {
-        scales[j * layout.scale_step] = scale[j];
-        sums[j * layout.sum_step] = sum[2 * j];
-        sums[j * layout.sum_step + layout.sum_half] = sum[2 * j + 1];
-      }
+  const DF32 df;
+  const DI32 di;
+  const size_t lanes = hn::Lanes(df);
+  if (layout.of_rows) {
+    const hn::CappedTag<float, 4> df4;
+    const hn::CappedTag<int32_t, 4> di4;
+    for (size_t i = 0; i < lanes / 4; ++i) {
+      const Piece four = piece.Plus(i, layout.four);
+      hn::Vec<decltype(di4)> first, second;
+      hn::LoadInterleaved2(di4, terms.sums + 8 * i, first, second);
+      hn::StoreU(hn::Load(df4, terms.scale + 4 * i), df4, four.scales);
+      hn::StoreU(first, di4, four.sums);
+      hn::StoreU(second, di4, four.sums + layout.sum_half);
     }
-    scales += layout.blocks * layout.scale_next;
-    sums += layout.blocks * layout.sum_next;
+  } else if (layout.block.scales == 1) {
+    hn::StoreU(hn::Load(df, terms.scale), df, piece.scales);
+    hn::StoreU(hn::Load(di, terms.sums), di, piece.sums);
+    hn::StoreU(hn::Load(di, terms.sums + lanes), di, piece.sums + lanes);
+  } else {
+    for (size_t b = 0; b < lanes; ++b) {
+      const Piece block = piece.Plus(b, layout.block);
+      *block.scales = terms.scale[b];
+      block.sums[0] = terms.sums[2 * b];
+      block.sums[layout.sum_half] = terms.sums[2 * b + 1];
+    }
   }
 }
 
-// `blocks` blocks, layout.blocks or more, of each of `rows` rows, four rows at a time if a four is
-// of rows: piece by piece. A struct, since GCC leaves a lambda that is used several times a call.
-struct Pieces {
-  const Layout& layout;
-  const float* x;
-  size_t x_stride, rows, blocks;
-  int8_t* codes;
-  float* scales;
-  int32_t* sums;
-  size_t row = 0, block = 0;  // where the next one starts
-
-  HWY_INLINE bool Done() const { return row >= rows; }
-
-  HWY_INLINE Piece Next() {
-    const size_t most = hn::Lanes(DF32()) / 4;
-    const Piece piece = {
-        x + row * x_stride + block * layout.x_next, codes + row * kBlock + block * layout.code_next,
-        scales + row + block * layout.scale_next, sums + row + block * layout.sum_next,
-        HWY_MIN(most, (blocks - block) / layout.blocks)};
-    block += piece.fours * layout.blocks;
-    if (block == blocks) {
-      block = 0, row += 4;
-    } else if (blocks - block < layout.blocks) {
-      block = blocks - layout.blocks;  // some once more
-    }
-    return piece;
-  }
-};
-
-HWY_INLINE void QuantizeFours(Pieces pieces) {
-  const Layout& layout = pieces.layout;
+HWY_INLINE void QuantizePieces(const Layout& layout, const Piece& first) {
   Terms terms[2];
-  Piece before = {}, piece = pieces.Next();
-  ScalesOf(Maxima(layout, piece), &terms[0]);
+  Piece piece = first;
+  ScalesOf(Maxima(layout, piece.x), &terms[0]);
+  size_t line = 0, at = 0;
   for (size_t turn = 0;; turn ^= 1) {
-    const bool last = pieces.Done();
-    const Piece next = last ? piece : pieces.Next();
-    const VU32 maxima = last ? hn::Zero(DU32()) : Maxima(layout, next);
-    Place(layout, before, terms[turn ^ 1]);
+    const size_t step = HWY_MIN(layout.piece, layout.count - layout.piece - at);
+    at = step == 0 ? 0 : at + step;
+    if (step == 0) ++line;
+    const bool last = line == layout.lines;
+    const Piece next = first.Plus(line, layout.line).Plus(at, layout.unit);
+    const VU32 maxima = last ? hn::Zero(DU32()) : Maxima(layout, next.x);
     CodesOf(layout, piece, &terms[turn]);
-    if (HWY_UNLIKELY(terms[turn].broken)) ZeroBroken(layout, piece, &terms[turn]);
-    if (last) return Place(layout, piece, terms[turn]);
+    if (HWY_UNLIKELY(terms[turn].broken)) {
+      ZeroBroken(layout.block.codes, layout.four.codes, piece.codes, &terms[turn]);
+    }
+    Place(layout, piece, terms[turn]);
+    if (last) return;
     ScalesOf(maxima, &terms[turn ^ 1]);
-    before = piece;
     piece = next;
   }
 }
 
-// The three layouts, each compiled by itself with what is constant in it.
+// Three layouts, each compiled by itself with what is constant in it.
 
-// Rows by fours, a block of each beside those of the others.
+// Rows by fours, a block of each beside those of the others: a unit is a four, a line four rows of
+// at least lanes / 4 blocks. What is left of the rows is not done.
 HWY_NOINLINE void QuantizeBeside(const float* x, size_t x_stride, size_t rows, size_t blocks,
                                  size_t code_stride, int8_t* codes, size_t stride, float* scales,
                                  int32_t* sums) {
-  const Layout beside = {1,      x_stride,    kBlock, 1,          1,
-                         kBlock, code_stride, stride, 2 * stride, stride};
-  QuantizeFours({beside, x, x_stride, rows, blocks, codes, scales, sums});
+  const Steps down = {x_stride, kBlock, 1, 1}, four_down = {4 * x_stride, 4 * kBlock, 4, 4};
+  const Steps along = {kBlock, code_stride, stride, 2 * stride};
+  QuantizePieces(
+      {true, stride, down, along, rows / 4, blocks, hn::Lanes(DF32()) / 4, along, four_down},
+      {x, codes, scales, sums});
 }
 
-// One block of all rows, then the next.
+// One block of all rows, then the next: a unit is a block, a line at least `lanes` rows.
 HWY_NOINLINE void QuantizeDown(const float* x, size_t x_stride, size_t rows, size_t blocks,
                                size_t code_stride, int8_t* codes, size_t stride, float* scales,
                                int32_t* sums) {
-  const Layout down = {4, x_stride, kBlock, 1, 1, x_stride, kBlock, 1, 1, stride};
-  for (size_t b = 0; b < blocks; ++b) {
-    QuantizeFours({down, x + b * kBlock, 0, 1, rows, codes + b * code_stride, scales + b * stride,
-                   sums + 2 * b * stride});
-  }
+  const Steps down = {x_stride, kBlock, 1, 1}, four_down = {4 * x_stride, 4 * kBlock, 4, 4};
+  const Steps along = {kBlock, code_stride, stride, 2 * stride};
+  QuantizePieces({true, stride, down, four_down, blocks, rows, hn::Lanes(DF32()), down, along},
+                 {x, codes, scales, sums});
 }
 
-// One row.
-HWY_NOINLINE void QuantizeAlong(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
-                                size_t stride, float* scales, int32_t* sums) {
-  const Layout along = {4,      kBlock,      code_stride, stride,     2 * stride,
-                        kBlock, code_stride, stride,      2 * stride, stride};
-  QuantizeFours({along, x, 0, 1, blocks, codes, scales, sums});
+// One row: a unit is a block, and there are at least `lanes` of them.
+HWY_INLINE void Along(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
+                      size_t stride, float* scales, int32_t* sums) {
+  const Steps along = {kBlock, code_stride, stride, 2 * stride};
+  const Steps four_along = {4 * kBlock, 4 * code_stride, 4 * stride, 8 * stride};
+  QuantizePieces({false, stride, along, four_along, 1, blocks, hn::Lanes(DF32()), along, {}},
+                 {x, codes, scales, sums});
+}
+HWY_NOINLINE void QuantizeRowOfSome(const float* x, size_t blocks, size_t code_stride,
+                                    int8_t* codes, size_t stride, float* scales, int32_t* sums) {
+  Along(x, blocks, code_stride, codes, stride, scales, sums);
+}
+HWY_NOINLINE void QuantizeOnlyRow(const float* x, size_t blocks, int8_t* codes, float* scales,
+                                  int32_t* sums) {
+  Along(x, blocks, kBlock, codes, 1, scales, sums);
 }
 
-// One to three blocks of a row: as four of its own, the others zeros.
+// Fewer blocks of a row than a vector has lanes: with zeros behind them.
 HWY_NOINLINE void QuantizeFew(const float* x, size_t blocks, size_t code_stride, int8_t* codes,
                               size_t stride, float* scales, int32_t* sums) {
-  float four[4 * kBlock] = {};
-  int8_t four_codes[4 * kBlock];
-  float four_scales[4];
-  int32_t four_sums[8];
-  std::memcpy(four, x, blocks * kBlock * sizeof(float));
-  QuantizeAlong(four, 4, kBlock, four_codes, 1, four_scales, four_sums);
+  float all_x[kPanel * kBlock] = {};
+  int8_t all_codes[kPanel * kBlock];
+  float all_scales[kPanel];
+  int32_t all_sums[2 * kPanel];
+  std::memcpy(all_x, x, blocks * kBlock * sizeof(float));
+  QuantizeOnlyRow(all_x, hn::Lanes(DF32()), all_codes, all_scales, all_sums);
   for (size_t b = 0; b < blocks; ++b) {
-    std::memcpy(codes + b * code_stride, four_codes + b * kBlock, kBlock);
-    scales[b * stride] = four_scales[b];
-    sums[2 * b * stride] = four_sums[2 * b];
-    sums[(2 * b + 1) * stride] = four_sums[2 * b + 1];
+    std::memcpy(codes + b * code_stride, all_codes + b * kBlock, kBlock);
+    scales[b * stride] = all_scales[b];
+    sums[2 * b * stride] = all_sums[2 * b];
+    sums[(2 * b + 1) * stride] = all_sums[2 * b + 1];
   }
 }
 
 void QuantizeQ8Rows(const float* x, size_t x_stride, size_t rows, size_t blocks, size_t code_stride,
                     int8_t* codes, size_t stride, float* scales, int32_t* sums) {
-  // Fewer blocks than make a vector of four rows.
-  if (rows >= 4 && blocks < hn::Lanes(DF32()) / 4) {
-    return QuantizeDown(x, x_stride, rows, blocks, code_stride, codes, stride, scales, sums);
+  const size_t lanes = hn::Lanes(DF32());
+  if (blocks == 0) return;
+  size_t row = 0;
+  if (rows >= 4 && blocks >= lanes / 4) {
+    QuantizeBeside(x, x_stride, rows, blocks, code_stride, codes, stride, scales, sums);
+    row = rows / 4 * 4;
+  } else if (rows >= lanes) {
+    QuantizeDown(x, x_stride, rows, blocks, code_stride, codes, stride, scales, sums);
+    row = rows;
   }
-  const size_t in_fours = rows / 4 * 4;
-  if (in_fours > 0 && blocks > 0) {
-    QuantizeBeside(x, x_stride, in_fours, blocks, code_stride, codes, stride, scales, sums);
-  }
-  for (size_t row = in_fours; row < rows; ++row) {
+  for (; row < rows; ++row) {
     const float* row_x = x + row * x_stride;
     int8_t* row_codes = codes + row * kBlock;
-    if (blocks < 4) {
+    if (blocks < lanes) {
       QuantizeFew(row_x, blocks, code_stride, row_codes, stride, scales + row, sums + row);
+    } else if (stride == 1 && code_stride == kBlock) {
+      QuantizeOnlyRow(row_x, blocks, row_codes, scales + row, sums + row);
     } else {
-      QuantizeAlong(row_x, blocks, code_stride, row_codes, stride, scales + row, sums + row);
+      QuantizeRowOfSome(row_x, blocks, code_stride, row_codes, stride, scales + row, sums + row);
     }
   }
 }

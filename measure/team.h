@@ -43,6 +43,10 @@ class Team {
   template <class F>
   void Split(size_t count, size_t unit, F&& body) {
     const size_t units = (count + unit - 1) / unit, n = threads();
+    if (n == 1) {  // no divisions, which small turns would notice
+      if (count > 0) body(size_t{0}, count);
+      return;
+    }
     Run([&](size_t thread) {
       const size_t begin = units * thread / n * unit, end = units * (thread + 1) / n * unit;
       if (begin < end) body(begin, end < count ? end : count);

@@ -69,7 +69,8 @@ Outputs Quantize(const Case& c, Function quantize) {
           MakeArray("sums", {blocks, 2}, sums)};
 }
 
-// code * scale is at most half a scale from x, and what three roundings make of 127.
+// code * scale is at most half a scale from x, and what the roundings of inverse and scale make of
+// 127.
 std::vector<Checked> CheckQuantize(const Case& c, const Outputs& outputs) {
   const size_t blocks = LengthOf(c);
   const std::span<const float> x = Values<float>(c, "x", {blocks, kBlock});
@@ -77,7 +78,7 @@ std::vector<Checked> CheckQuantize(const Case& c, const Outputs& outputs) {
   for (size_t i = 0; i < x.size(); ++i) {
     const auto scale = static_cast<double>(outputs[1].as<float>()[i / kBlock]);
     const double got = outputs[0].as<int8_t>()[i] * scale;
-    double bound = scale * (0.5 + 127 * 4 * kU) + 128 * kTiny, want = static_cast<double>(x[i]);
+    double bound = scale * (0.5 + 127 * 3 * kU) + 128 * kTiny, want = static_cast<double>(x[i]);
     if (std::isnan(scale)) want = scale;                      // a NaN or an infinity in the block
     if (scale == 0) bound = 127 / kFloatMax * (1 + 0x1p-20);  // too small to invert
     checked.push_back({got, want, bound});

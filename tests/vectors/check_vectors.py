@@ -290,7 +290,8 @@ def quantize(c, x):
     inverse = F32(127) / amax
     usable = ~broken & (amax != 0) & np.isfinite(inverse)
     inverse = np.where(usable, inverse, F32(0)).astype(F32)
-    codes = round_even(np.where(usable[:, None], blocks, F32(0)).astype(F32) * inverse[:, None])
+    # Products of two F32 are exact in F64.
+    codes = np.rint(np.where(usable[:, None], blocks, F32(0)).astype(F64) * inverse[:, None])
     scale = np.where(broken, F32(np.nan), np.where(usable, amax / F32(127), F32(0))).astype(F32)
     codes = codes.astype(np.int64)
     return [codes.astype(np.int8), scale, codes.reshape(-1, 2, 16).sum(axis=2).astype(np.int32)]
