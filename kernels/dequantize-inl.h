@@ -1,4 +1,4 @@
-// Pieces from which formats build their SIMD side: codes out of the planes of a panel, scales, and
+// Pieces from which formats build their SIMD side: codes out of a panel, scales, and
 // the decoding of a file row.
 
 #include <cstddef>
@@ -35,38 +35,39 @@ HWY_INLINE VU8 ShiftLoose(VU8 v) {
   }
 }
 
-// What the planes of kBitsLeft bits, the widest first, add to `low`, the kLow bits that are known.
-template <int kBitsLeft, int kLow, size_t kQuad>
-HWY_INLINE VU8 AddPlanes(const uint8_t* planes, VU8 low) {
-  if constexpr (kBitsLeft == 0) {
-    return low;
+// sum | the pieces of a quad from bit kBit of Codes' other quads on.
+template <class Codes, size_t kBit, size_t kQuad>
+HWY_INLINE VU8 AddPieces(const uint8_t* codes, VU8 sum) {
+  constexpr auto kPiece = Codes::PieceAt(kBit);
+  if constexpr (kPiece.quad != kQuad) {
+    return sum;
   } else {
-    constexpr int kBits = PlaneCodes<kBitsLeft>::kWidest;
-    const VU8 v = hn::LoadU(DU8(), planes + 64 * (kQuad % kBits));
-    constexpr int kUp = static_cast<int>(kQuad / kBits) * kBits;
-    if constexpr (kBits == 8) {
-      return v;
+    const VU8 v = hn::LoadU(DU8(), codes + kPiece.vector * Codes::kVector);
+    if constexpr (kPiece.to == 0 && kPiece.from + kPiece.bits == 8) {
+      sum = hn::ShiftRight<kPiece.from>(v);  // see CodeQuad
     } else {
-      const VU8 mask = hn::Set(DU8(), static_cast<uint8_t>(((1 << kBits) - 1) << kLow));
-      VU8 sum;
-      if constexpr (kLow > 0) {
-        sum = hn::OrAnd(low, ShiftLoose<kLow - kUp>(v), mask);
-      } else if constexpr (kUp + kBits == 8) {
-        // The top bits need no mask, and some processors shift bytes by one operation.
-        sum = hn::ShiftRight<kUp>(v);
-      } else {
-        sum = hn::And(ShiftLoose<-kUp>(v), mask);
-      }
-      return AddPlanes<kBitsLeft - kBits, kLow + kBits, kQuad>(planes + 64 * kBits, sum);
+      const VU8 mask = hn::Set(DU8(), static_cast<uint8_t>(kPiece.Mask() << kPiece.to));
+      const VU8 bits = ShiftLoose<int{kPiece.to} - int{kPiece.from}>(v);
+      sum = kPiece.to == 0 ? hn::And(bits, mask) : hn::OrAnd(sum, bits, mask);
     }
+    return AddPieces<Codes, kBit + kPiece.bits, kQuad>(codes, sum);
   }
 }
 
-// The codes of k = 4 kQuad .. 4 kQuad + 3 of 32, for one slice of outputs from `lane` on.
-// codes: those of one step of 32 (the planes of PlaneCodes<kBits>).
-template <int kBits, size_t kQuad>
-HWY_INLINE VU8 PlaneQuad(const uint8_t* codes, size_t lane) {
-  return AddPlanes<kBits, 0, kQuad>(codes + 4 * lane, hn::Zero(DU8()));
+// The codes of k = 4 kQuad .. 4 kQuad + 3 of a group of PanelCodes, for one slice of outputs, whose
+// first bytes `codes` points to.
+template <class Codes, size_t kQuad>
+HWY_INLINE VU8 CodeQuad(const uint8_t* codes) {
+  if constexpr (kQuad >= Codes::kWholeQuads) {
+    constexpr size_t kBit = (kQuad - Codes::kWholeQuads) * Codes::kWidth;
+    return AddPieces<Codes, kBit, kQuad>(codes, hn::Zero(DU8()));
+  } else {
+    constexpr int kUp = kQuad / Codes::kVectors * Codes::kWidth;
+    const VU8 v = hn::LoadU(DU8(), codes + kQuad % Codes::kVectors * Codes::kVector);
+    // The top bits need no mask, and some processors shift bytes by one operation.
+    if constexpr (kUp + Codes::kWidth == 8) return hn::ShiftRight<kUp>(v);
+    return hn::And(ShiftLoose<-kUp>(v), hn::Set(DU8(), uint8_t{(1u << Codes::kWidth) - 1}));
+  }
 }
 
 // The levels of a quad, as the dot wants them.
@@ -76,8 +77,8 @@ HWY_INLINE VCode LevelQuad(const uint8_t* panel_block, size_t step, size_t lane)
   if constexpr (requires { F::template Quad<kQuad>(panel_block, step, lane); }) {
     code = F::template Quad<kQuad>(panel_block, step, lane);
   } else {
-    code = PlaneQuad<F::kCodeBits, kQuad>(panel_block + F::kHeaderBytes + step * 64 * F::kCodeBits,
-                                          lane);
+    const size_t at = F::CodeBytes(step * kBlock) + kQuad / F::kQuads * F::kVectors * F::kVector;
+    code = CodeQuad<F, kQuad % F::kQuads>(panel_block + F::kHeaderBytes + at + 4 * lane);
   }
   if constexpr (requires { F::kLevels; }) {
     code = hn::TableLookupBytes(hn::LoadDup128(DU8(), F::kLevels), code);

@@ -306,7 +306,7 @@ HWY_INLINE void StreamPanel(const uint8_t* block, const StepActs& x, size_t rows
 // Whether one row reads two streams side by side where a vector is all of a panel: they share the
 // row's loads, but each must be left for the other before long, or memory falls behind.
 template <class F>
-inline constexpr bool kTwoStreams = (kStepBytes<F> <= 6 * 64);
+inline constexpr bool kTwoStreams = (kStepBytes<F> <= 7 * 64);
 
 // One row. Panels are read front to back, or the first half of them beside the second: the
 // processor runs ahead of a stream for as long as it does not jump. Whatever there is to do between

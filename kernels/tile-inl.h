@@ -356,7 +356,7 @@ HWY_INLINE void DotQuads(const StepSlice& w, VI32& i0, VI32& i1) {
 // most 16 * 16 * 15 * 127 < 2^19.
 template <class F>
 constexpr bool HasNibbleDot() {
-  return kUnsignedDot && kDots<F> && std::is_base_of_v<PlaneCodes<4>, F> && F::kMaxLevel == 15 &&
+  return kUnsignedDot && kDots<F> && std::is_base_of_v<PanelCodes<4>, F> && F::kMaxLevel == 15 &&
          F::kSub == kBlock;
 }
 
@@ -424,22 +424,6 @@ HWY_INLINE void StreamSub(const StepSlice& v, const StepSlice& w, const StepActs
   if constexpr (kSlices > 1) a1 = StreamLink<F, kSub>(a1, i1, w, x);
 }
 
-// Whether the codes of a step lie in several planes, which are used by turns.
-template <class F>
-constexpr bool HasSeveralPlanes() {
-  if constexpr (requires { F::kWidest; }) return F::kCodeBits > F::kWidest;
-  return false;
-}
-
-// Asks for the lines of a step in the order in which they lie, which is how the processor sees that
-// they are a stream, before they are used in another.
-template <class F>
-HWY_INLINE void TouchStep(const uint8_t* block, size_t step) {
-  constexpr size_t kBytes = F::CodeBytes(kBlock);
-  const size_t end = F::kHeaderBytes + (step + 1) * kBytes;
-  for (size_t i = step == 0 ? 0 : end - kBytes; i < end; i += 64) hwy::Prefetch(block + i);
-}
-
 // One row against `blocks` blocks of a slice, or of two that share the loads of the row: the one at
 // `lane`, and the next in the same panel or, if a vector is all of a panel, the one of the panel
 // `apart` bytes further. q_step: bytes from the row's codes of one step to those of the next.
@@ -453,10 +437,6 @@ HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, size
   for (size_t b = 0; b < blocks; ++b, block += kPanelBlockBytes<F>) {
     for (size_t step = 0; step < F::kValues / kBlock; ++step, x = NextStep<F>(x, q_step)) {
       const StepSlice v = {block, step, lane, x.q}, w = {block + apart, step, second, x.q};
-      if constexpr (HasSeveralPlanes<F>()) {
-        TouchStep<F>(block, step);
-        if (kSlices > 1 && apart != 0) TouchStep<F>(block + apart, step);
-      }
       StreamSub<F, 0, kSlices>(v, w, x, a0, a1);
       if constexpr (kTwoSubs) StreamSub<F, 1, kSlices>(v, w, x, a0, a1);
     }

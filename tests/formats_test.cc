@@ -228,58 +228,58 @@ TEST_P(FormatsTest, DequantizeIsTheSameOnEveryTarget) {
 
 // ---------------------------------------------------------------- packing
 
-// The definition of PlaneCodes<bits>, for one code at a time: code i of one output is put into the
-// planes of a panel block's codes, which were zeroed.
-void PutPlaneCode(int bits, size_t lane, size_t i, uint8_t code, uint8_t* codes) {
+// The definition of PanelCodes<bits>, bit by bit: code i of one output is put into a panel block's
+// codes, which were zeroed.
+void PutCode(size_t bits, size_t lane, size_t i, uint8_t code, uint8_t* codes) {
   constexpr size_t kVector = 64;
-  const size_t quad = i % 32 / 4;
-  uint8_t* plane = codes + i / 32 * kVector * static_cast<size_t>(bits);
-  int done = 0;
-  for (int b : {8, 4, 2, 1}) {
-    if ((bits & b) == 0) continue;
-    const size_t vectors = static_cast<size_t>(b);
-    const int part = code >> done & ((1 << b) - 1);
-    plane[quad % vectors * kVector + 4 * lane + i % 4] |=
-        static_cast<uint8_t>(part << quad / vectors * vectors);
-    plane += vectors * kVector;
-    done += b;
+  const size_t quads = bits == 6 ? 4 : 8, vectors = quads * bits / 8;
+  const size_t whole = 8 / bits * vectors, top = 8 % bits;  // quads, bits
+  const size_t quad = i / 4 % quads;
+  uint8_t* group = codes + i / (4 * quads) * vectors * kVector + 4 * lane + i % 4;
+  for (size_t bit = 0; bit < bits; ++bit) {
+    size_t vector = quad % vectors, up = quad / vectors * bits + bit;
+    if (quad >= whole) {
+      const size_t at = (quad - whole) * bits + bit;
+      vector = at / top, up = 8 - top + at % top;
+    }
+    group[vector * kVector] |= static_cast<uint8_t>((code >> bit & 1) << up);
   }
 }
 
 template <int kBits>
-void ExpectPlanesAsDefined(Random& random) {
+void ExpectCodesAsDefined(Random& random) {
   SCOPED_TRACE(std::to_string(kBits) + " bits");
   constexpr size_t kValues = 96;
-  using Planes = PlaneCodes<kBits>;
-  ASSERT_EQ(Planes::CodeBytes(kValues), kPanel * kValues * kBits / 8);
-  std::vector<uint8_t> want(Planes::CodeBytes(kValues)), got(want.size(), 0xA5);
+  using Codes = PanelCodes<kBits>;
+  ASSERT_EQ(Codes::CodeBytes(kValues), kPanel * kValues * kBits / 8);
+  std::vector<uint8_t> want(Codes::CodeBytes(kValues)), got(want.size(), 0xA5);
   uint8_t code[kPanel][kValues];
   for (size_t lane = 0; lane < kPanel; ++lane) {
     for (size_t i = 0; i < kValues; ++i) {
       code[lane][i] = static_cast<uint8_t>(random.Next() & ((1 << kBits) - 1));
-      PutPlaneCode(kBits, lane, i, code[lane][i], want.data());
+      PutCode(kBits, lane, i, code[lane][i], want.data());
     }
-    Planes::SetCodes(code[lane], kValues, lane, got.data());
+    Codes::SetCodes(code[lane], kValues, lane, got.data());
   }
   EXPECT_EQ(got, want);
   for (size_t lane = 0; lane < kPanel; ++lane) {
     uint8_t back[kValues];
-    Planes::GetCodes(got.data(), lane, kValues, back);
+    Codes::GetCodes(got.data(), lane, kValues, back);
     EXPECT_EQ(std::memcmp(back, code[lane], kValues), 0) << "lane " << lane;
   }
 }
 
-TEST(FormatPanelTest, PlanesAreWhatTheyAreOneCodeAtATime) {
+TEST(FormatPanelTest, CodesAreWhatTheyAreBitByBit) {
   Random random(207);
   for (int repeat = 0; repeat < 8; ++repeat) {
-    ExpectPlanesAsDefined<1>(random);
-    ExpectPlanesAsDefined<2>(random);
-    ExpectPlanesAsDefined<3>(random);
-    ExpectPlanesAsDefined<4>(random);
-    ExpectPlanesAsDefined<5>(random);
-    ExpectPlanesAsDefined<6>(random);
-    ExpectPlanesAsDefined<7>(random);
-    ExpectPlanesAsDefined<8>(random);
+    ExpectCodesAsDefined<1>(random);
+    ExpectCodesAsDefined<2>(random);
+    ExpectCodesAsDefined<3>(random);
+    ExpectCodesAsDefined<4>(random);
+    ExpectCodesAsDefined<5>(random);
+    ExpectCodesAsDefined<6>(random);
+    ExpectCodesAsDefined<7>(random);
+    ExpectCodesAsDefined<8>(random);
   }
 }
 

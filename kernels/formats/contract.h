@@ -37,8 +37,8 @@
 //
 // 2. Its SIMD side, derived from the first and compiled once a target. Blocks: Scale(panel_block,
 //    sub, lane) and Min(...), one slice of outputs from `lane` on; Quad<q>(panel_block, step, lane)
-//    if planes do not do; Levels(block, out), the signed levels of a file block in the order of k.
-//    Values: the element for the tile in tile-inl.h, and Dequantize(row, k, out).
+//    if PanelCodes does not do; Levels(block, out), the signed levels of a file block in the order
+//    of k. Values: the element for the tile in tile-inl.h, and Dequantize(row, k, out).
 //
 // The file ends with its two table functions. Start reading with q8_0.cc. tests/formats_test.cc and
 // tests/matmul_test.cc cover every row of formats.def without being told.
@@ -86,67 +86,91 @@ void ForEachOutput(const MatmulTask& task, size_t panel_begin, size_t panel_end,
 
 // ---------------------------------------------------------------- formats of blocks
 
-// Codes of kBits bits in a panel: per 32 of k and 16 outputs, 64 * kBits bytes. The bits are cut
-// into planes of 8, 4, 2 and 1, the widest first and from the lowest bits of a code up. A plane of
-// b bits is b vectors of 64 bytes; byte 4 * output + i of vector v has the bits of k = 4 * quad + i
-// for quad = v, v + b, v + 2 b .. < 8, each quad - v bits up. So 4-bit codes have quads 0 to 3 in
-// the low and 4 to 7 in the high halves, and a plane of one bit has quad q in bit q.
+// Codes of kBits bits in a panel: per 32 of k and 16 outputs, 64 * kBits bytes, in groups that lie
+// and are read one behind the other. A group is 8 quads of k (4 of 6-bit codes, whose sub-blocks
+// are then by themselves) in as many vectors of 64 bytes as their bits fill. Byte 4 * output + i of
+// a vector has bits of k = 4 * quad + i:
+//
+//   - Quads that fit whole, one above the other: quad q is in vector q % kVectors, q / kVectors
+//     codes up. So 4-bit codes have quads 0 to 3 in the low and 4 to 7 in the high halves.
+//   - What is left at the top of the bytes, kTop bits of each vector, in order, holds the other
+//     quads, bit by bit from the lowest: of 6-bit codes quad 3 is above quads 0, 1 and 2.
 //
 // A quad of one output is a word here, in which every byte is shifted and masked at once.
 template <int kBits>
-struct PlaneCodes {
-  static constexpr int kCodeBits = kBits;
-  static constexpr int kWidest = kBits >= 8 ? 8 : kBits >= 4 ? 4 : kBits >= 2 ? 2 : 1;
+struct PanelCodes {
+  static constexpr size_t kWidth = kBits;
   static constexpr size_t kVector = 4 * kPanel;
-  static constexpr size_t CodeBytes(size_t values) { return values / kBlock * kVector * kBits; }
+  static constexpr size_t kQuads = kBits == 6 ? 4 : 8;
+  static constexpr size_t kVectors = kQuads * kWidth / 8;
+  static constexpr size_t kWholeQuads = 8 / kWidth * kVectors;
+  static constexpr size_t kTop = 8 % kWidth;
+  static constexpr size_t CodeBytes(size_t values) { return values / kBlock * kVector * kWidth; }
+
+  // Bits of one of the other quads that lie in one vector.
+  struct Piece {
+    size_t quad, to;      // where in the code: its bit `to` and those above
+    size_t vector, from;  // and in the vector's bytes
+    size_t bits;
+    constexpr uint32_t Mask() const { return 0x01010101u * ((1u << bits) - 1); }
+  };
+
+  // The piece that begins with bit `bit` of the other quads.
+  static constexpr Piece PieceAt(size_t bit) {
+    const size_t to = bit % kWidth, above = bit % kTop;
+    return {kWholeQuads + bit / kWidth, to, bit / kTop, 8 - kTop + above,
+            std::min(kWidth - to, kTop - above)};
+  }
 
   // Stores all codes of one output. codes: of a panel block; code: (values), below 2^kBits.
   static void SetCodes(const uint8_t* code, size_t values, size_t lane, uint8_t* codes) {
-    for (size_t i = 0; i < values; i += kBlock) {
-      SetPlanes<0>(code + i, codes + CodeBytes(i) + 4 * lane);
+    codes += 4 * lane;
+    for (size_t i = 0; i < values; i += 4 * kQuads, codes += kVectors * kVector) {
+      uint32_t word[kVectors];
+      for (size_t v = 0; v < kVectors; ++v) {
+        word[v] = LoadAs<uint32_t>(code + i + 4 * v);
+        for (size_t q = v + kVectors; q < kWholeQuads; q += kVectors) {
+          word[v] |= LoadAs<uint32_t>(code + i + 4 * q) << q / kVectors * kWidth;
+        }
+      }
+      SetPieces<0>(code + i, word);
+      for (size_t v = 0; v < kVectors; ++v) StoreAs(word[v], codes + v * kVector);
     }
   }
 
   static void GetCodes(const uint8_t* codes, size_t lane, size_t values, uint8_t* code) {
-    for (size_t i = 0; i < values; i += kBlock) {
-      GetPlanes<0>(codes + CodeBytes(i) + 4 * lane, code + i);
-    }
-  }
-
-  // The widest plane and those behind it, of one output and 32 of k. They have the bits of the
-  // codes from kLow on; planes: the output's first word.
-  template <int kLow>
-  static void SetPlanes(const uint8_t* code, uint8_t* planes) {
-    for (size_t v = 0; v < kWidest; ++v) {
-      uint32_t word = 0;
-      for (size_t up = 0; up < 8; up += kWidest) {
-        word |= (LoadAs<uint32_t>(code + 4 * (v + up)) >> kLow & kMask) << up;
+    constexpr uint32_t kMask = 0x01010101u * ((1u << kWidth) - 1);
+    codes += 4 * lane;
+    for (size_t i = 0; i < values; i += 4 * kQuads, codes += kVectors * kVector) {
+      uint32_t word[kVectors], quad[kQuads] = {};
+      for (size_t v = 0; v < kVectors; ++v) word[v] = LoadAs<uint32_t>(codes + v * kVector);
+      for (size_t q = 0; q < kWholeQuads; ++q) {
+        quad[q] = word[q % kVectors] >> q / kVectors * kWidth & kMask;
       }
-      StoreAs(word, planes + v * kVector);
-    }
-    if constexpr (kBits > kWidest) {
-      Rest::template SetPlanes<kLow + kWidest>(code, planes + kWidest * kVector);
-    }
-  }
-
-  template <int kLow>
-  static void GetPlanes(const uint8_t* planes, uint8_t* code) {
-    for (size_t v = 0; v < kWidest; ++v) {
-      const auto word = LoadAs<uint32_t>(planes + v * kVector);
-      for (size_t up = 0; up < 8; up += kWidest) {
-        uint8_t* quad = code + 4 * (v + up);
-        const uint32_t bits = (word >> up & kMask) << kLow;
-        StoreAs(kLow == 0 ? bits : LoadAs<uint32_t>(quad) | bits, quad);
-      }
-    }
-    if constexpr (kBits > kWidest) {
-      Rest::template GetPlanes<kLow + kWidest>(planes + kWidest * kVector, code);
+      GetPieces<0>(word, quad);
+      for (size_t q = 0; q < kQuads; ++q) StoreAs(quad[q], code + i + 4 * q);
     }
   }
 
  private:
-  using Rest = PlaneCodes<kBits - kWidest>;
-  static constexpr uint32_t kMask = 0x01010101u * ((1u << kWidest) - 1);
+  template <size_t kBit>
+  static void SetPieces(const uint8_t* code, uint32_t* word) {
+    if constexpr (kBit < kTop * kVectors) {
+      constexpr Piece piece = PieceAt(kBit);
+      const auto quad = LoadAs<uint32_t>(code + 4 * piece.quad);
+      word[piece.vector] |= (quad >> piece.to & piece.Mask()) << piece.from;
+      SetPieces<kBit + piece.bits>(code, word);
+    }
+  }
+
+  template <size_t kBit>
+  static void GetPieces(const uint32_t* word, uint32_t* quad) {
+    if constexpr (kBit < kTop * kVectors) {
+      constexpr Piece piece = PieceAt(kBit);
+      quad[piece.quad] |= (word[piece.vector] >> piece.from & piece.Mask()) << piece.to;
+      GetPieces<kBit + piece.bits>(word, quad);
+    }
+  }
 };
 
 // The level of a code.

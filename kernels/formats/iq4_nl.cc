@@ -2,7 +2,7 @@
 // weight = d * level(code).
 //
 // File block (18 bytes):    d f16 | 16 bytes, byte i: code i in the low, i + 16 in the high half
-// Panel block (288 bytes):  d f16 x 16 outputs | planes of 4 bits
+// Panel block (288 bytes):  d f16 x 16 outputs | codes of 4 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -13,7 +13,7 @@
 #define HOB_FORMAT_IQ4_NL_ONCE
 namespace hob {
 
-struct IQ4_NL : PlaneCodes<4>, OneScale<IQ4_NL>, UnevenLevels {
+struct IQ4_NL : PanelCodes<4>, OneScale<IQ4_NL>, UnevenLevels {
   struct Block {
     uint16_t d;
     uint8_t code[16];

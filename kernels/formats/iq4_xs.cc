@@ -5,7 +5,7 @@
 //                            up | low 4 bits, 4 bytes, byte i: scales 2 i and 2 i + 1 |
 //                            8 times 16 bytes, byte i: code i of 32 in the low, code i + 16 in the
 //                            high half
-// Panel block (2208 bytes):  d f16 x 16 outputs | scale - 32 int8 [8][16] | planes of 4 bits
+// Panel block (2208 bytes):  d f16 x 16 outputs | scale - 32 int8 [8][16] | codes of 4 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -16,7 +16,7 @@
 #define HOB_FORMAT_IQ4_XS_ONCE
 namespace hob {
 
-struct IQ4_XS : PlaneCodes<4>, SignedScales<IQ4_XS>, UnevenLevels {
+struct IQ4_XS : PanelCodes<4>, SignedScales<IQ4_XS>, UnevenLevels {
   struct Block {
     uint16_t d, high;
     uint8_t low[4];

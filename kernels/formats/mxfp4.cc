@@ -2,7 +2,7 @@
 // weight = 2^(e - 127) * value. Levels are the values doubled, so the scale is half of that.
 //
 // File block (17 bytes):    e u8 | 16 bytes, byte i: code i in the low, i + 16 in the high half
-// Panel block (272 bytes):  e x 16 outputs | planes of 4 bits
+// Panel block (272 bytes):  e x 16 outputs | codes of 4 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -12,7 +12,7 @@
 #define HOB_FORMAT_MXFP4_ONCE
 namespace hob {
 
-struct MXFP4 : PlaneCodes<4> {
+struct MXFP4 : PanelCodes<4> {
   struct Block {
     uint8_t e;
     uint8_t code[16];

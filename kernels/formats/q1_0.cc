@@ -1,7 +1,7 @@
 // q1_0: 128 weights of one bit with one f16 scale; weight = d or -d.
 //
 // File block (18 bytes):    d f16 | 16 bytes, bit i: 1 if weight i is d, 0 if it is -d
-// Panel block (288 bytes):  d f16 x 16 outputs | planes of 1 bit
+// Panel block (288 bytes):  d f16 x 16 outputs | codes of 1 bit
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -12,7 +12,7 @@
 #define HOB_FORMAT_Q1_0_ONCE
 namespace hob {
 
-struct Q1_0 : PlaneCodes<1>, OneScale<Q1_0> {
+struct Q1_0 : PanelCodes<1>, OneScale<Q1_0> {
   struct Block {
     uint16_t d;
     uint8_t code[16];

@@ -5,7 +5,7 @@
 //                            twice 32 bytes, byte i: codes i, i + 32, i + 64, i + 96 of 128 |
 //                            d f16 | dmin f16
 // Panel block (1344 bytes):  d f16 x 16 outputs | dmin f16 x 16 | scale and minimum [16][16] bytes
-//                            | planes of 2 bits
+//                            | codes of 2 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -15,7 +15,7 @@
 #define HOB_FORMAT_Q2_K_ONCE
 namespace hob {
 
-struct Q2_K : PlaneCodes<2> {
+struct Q2_K : PanelCodes<2> {
   struct Block {
     uint8_t sub[16];
     uint8_t code[64];

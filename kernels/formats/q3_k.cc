@@ -6,8 +6,8 @@
 //                            i + 96 of 128 | scales 12 bytes: byte i < 8 has the low 4 bits of
 //                            scales i and i + 8, byte 8 + i the high 2 of scales i, i + 4, i + 8,
 //                            i + 12 | d f16
-// Panel block (1760 bytes):  d f16 x 16 outputs | the 12 bytes of scales, [12][16 outputs] | planes
-//                            of 2 and 1 bits
+// Panel block (1760 bytes):  d f16 x 16 outputs | the 12 bytes of scales, [12][16 outputs] | codes
+//                            of 3 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -18,7 +18,7 @@
 #define HOB_FORMAT_Q3_K_ONCE
 namespace hob {
 
-struct Q3_K : PlaneCodes<3>, SignedScales<Q3_K> {
+struct Q3_K : PanelCodes<3>, SignedScales<Q3_K> {
   struct Block {
     uint8_t high[32];
     uint8_t low[64];

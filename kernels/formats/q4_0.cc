@@ -1,7 +1,7 @@
 // q4_0: 32 weights as 4-bit codes with one f16 scale; weight = d * (code - 8).
 //
 // File block (18 bytes):    d f16 | 16 bytes, byte i: code i in the low, i + 16 in the high half
-// Panel block (288 bytes):  d f16 x 16 outputs | planes of 4 bits
+// Panel block (288 bytes):  d f16 x 16 outputs | codes of 4 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -12,7 +12,7 @@
 #define HOB_FORMAT_Q4_0_ONCE
 namespace hob {
 
-struct Q4_0 : PlaneCodes<4>, OneScale<Q4_0> {
+struct Q4_0 : PanelCodes<4>, OneScale<Q4_0> {
   struct Block {
     uint16_t d;
     uint8_t code[16];

@@ -1,7 +1,7 @@
 // q4_1: 32 weights as 4-bit codes with an f16 scale and an f16 offset; weight = d * code + m.
 //
 // File block (20 bytes):    d, m f16 | 16 bytes, byte i: code i in the low, i + 16 in the high half
-// Panel block (320 bytes):  d f16 x 16 outputs | m f16 x 16 | planes of 4 bits
+// Panel block (320 bytes):  d f16 x 16 outputs | m f16 x 16 | codes of 4 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -12,7 +12,7 @@
 #define HOB_FORMAT_Q4_1_ONCE
 namespace hob {
 
-struct Q4_1 : PlaneCodes<4>, OneScaleAndOffset {
+struct Q4_1 : PanelCodes<4>, OneScaleAndOffset {
   struct Block {
     uint16_t d, m;
     uint8_t code[16];

@@ -5,7 +5,7 @@
 //                            32 bytes, byte i: code i of 64 in the low, code i + 32 in the high
 //                            half
 // Panel block (2368 bytes):  d f16 x 16 outputs | dmin f16 x 16 | scale [8][16] bytes |
-//                            minimum [8][16] bytes | planes of 4 bits
+//                            minimum [8][16] bytes | codes of 4 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -16,7 +16,7 @@
 #define HOB_FORMAT_Q4_K_ONCE
 namespace hob {
 
-struct Q4_K : PlaneCodes<4>, SixBitScales {
+struct Q4_K : PanelCodes<4>, SixBitScales {
   struct Block {
     Header header;
     uint8_t code[128];

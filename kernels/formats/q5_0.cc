@@ -2,7 +2,7 @@
 //
 // File block (22 bytes):    d f16 | 4 bytes, bit i: bit 4 of code i | 16 bytes, byte i: low bits of
 //                           code i in the low, of code i + 16 in the high half
-// Panel block (352 bytes):  d f16 x 16 outputs | planes of 5 bits
+// Panel block (352 bytes):  d f16 x 16 outputs | codes of 5 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -13,7 +13,7 @@
 #define HOB_FORMAT_Q5_0_ONCE
 namespace hob {
 
-struct Q5_0 : PlaneCodes<5>, OneScale<Q5_0> {
+struct Q5_0 : PanelCodes<5>, OneScale<Q5_0> {
   struct Block {
     uint16_t d;
     uint8_t high[4], low[16];

@@ -2,7 +2,7 @@
 //
 // File block (24 bytes):    d, m f16 | 4 bytes, bit i: bit 4 of code i | 16 bytes, byte i: low bits
 //                           of code i in the low, of code i + 16 in the high half
-// Panel block (384 bytes):  d f16 x 16 outputs | m f16 x 16 | planes of 5 bits
+// Panel block (384 bytes):  d f16 x 16 outputs | m f16 x 16 | codes of 5 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -13,7 +13,7 @@
 #define HOB_FORMAT_Q5_1_ONCE
 namespace hob {
 
-struct Q5_1 : PlaneCodes<5>, OneScaleAndOffset {
+struct Q5_1 : PanelCodes<5>, OneScaleAndOffset {
   struct Block {
     uint16_t d, m;
     uint8_t high[4], low[16];

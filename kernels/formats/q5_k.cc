@@ -5,7 +5,7 @@
 //                            with the high bits: bit b of byte i that of code 32 b + i | 4 times 32
 //                            bytes, byte i: code i of 64 in the low, code i + 32 in the high half
 // Panel block (2880 bytes):  d f16 x 16 outputs | dmin f16 x 16 | scale [8][16] bytes |
-//                            minimum [8][16] bytes | planes of 4 and 1 bits
+//                            minimum [8][16] bytes | codes of 5 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -16,7 +16,7 @@
 #define HOB_FORMAT_Q5_K_ONCE
 namespace hob {
 
-struct Q5_K : PlaneCodes<5>, SixBitScales {
+struct Q5_K : PanelCodes<5>, SixBitScales {
   struct Block {
     Header header;
     uint8_t high[32];

@@ -4,7 +4,7 @@
 // File block (210 bytes):    twice 64 bytes with the low 4 bits, byte i: code i of 128 in the low,
 //                            code i + 64 in the high half | twice 32 bytes with the high 2 bits,
 //                            byte i: codes i, i + 32, i + 64, i + 96 | scale int8 [16] | d f16
-// Panel block (3360 bytes):  d f16 x 16 outputs | scale int8 [16][16] | planes of 4 and 2 bits
+// Panel block (3360 bytes):  d f16 x 16 outputs | scale int8 [16][16] | codes of 6 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -15,7 +15,7 @@
 #define HOB_FORMAT_Q6_K_ONCE
 namespace hob {
 
-struct Q6_K : PlaneCodes<6>, SignedScales<Q6_K> {
+struct Q6_K : PanelCodes<6>, SignedScales<Q6_K> {
   struct Block {
     uint8_t low[128];
     uint8_t high[64];

@@ -1,7 +1,7 @@
 // q8_0: 32 weights as signed bytes with one f16 scale; weight = d * code.
 //
 // File block (34 bytes):    d f16 | code[32] int8
-// Panel block (544 bytes):  d f16 x 16 outputs | planes of 8 bits, code + 128 (unsigned)
+// Panel block (544 bytes):  d f16 x 16 outputs | codes of 8 bits, code + 128 (unsigned)
 
 #include "kernels/formats/contract.h"
 #include "kernels/formats/encode.h"
@@ -11,7 +11,7 @@
 #define HOB_FORMAT_Q8_0_ONCE
 namespace hob {
 
-struct Q8_0 : PlaneCodes<8>, OneScale<Q8_0> {
+struct Q8_0 : PanelCodes<8>, OneScale<Q8_0> {
   struct Block {
     uint16_t d;
     int8_t code[32];

@@ -2,7 +2,7 @@
 //
 // File block (66 bytes):    64 bytes, byte i of half h: codes i, i + 32, i + 64, i + 96 of it, from
 //                           the low bits up | d f16
-// Panel block (1056 bytes): d f16 x 16 outputs | planes of 2 bits
+// Panel block (1056 bytes): d f16 x 16 outputs | codes of 2 bits
 
 #include "kernels/formats/codes.h"
 #include "kernels/formats/contract.h"
@@ -13,7 +13,7 @@
 #define HOB_FORMAT_TQ2_0_ONCE
 namespace hob {
 
-struct TQ2_0 : PlaneCodes<2>, OneScale<TQ2_0> {
+struct TQ2_0 : PanelCodes<2>, OneScale<TQ2_0> {
   struct Block {
     uint8_t code[64];
     uint16_t d;
