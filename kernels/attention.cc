@@ -900,6 +900,92 @@ HWY_NOINLINE void AddValues(const Block<C>& b, const KeyTile& tile) {
   }
 }
 
+// ---------------------------------------------------------------- whole tiles, few rows
+//
+// The usual tiles of generation, all of which all rows see: with one grid for all of them, since
+// what has to be done between two tiles is a tenth of what few rows take for one.
+
+// How many of the tiles, from the first on, are whole: of few rows, and neither decoded nor
+// expanded.
+template <class C>
+HWY_INLINE size_t CountWhole(const Block<C>& b, const KeyTile* tiles, size_t count) {
+  const bool decodes = b.task.cache.type == HOB_CACHE_Q8_0;
+  if (!b.Few() || decodes || (C::kExpands && b.rows >= kExpandRows)) return 0;
+  size_t n = 0;
+  while (n < count && tiles[n].first == 0 && tiles[n].last == b.rows &&
+         b.AllSee(0, b.rows, tiles[n].t, tiles[n].t + kKeyTile)) {
+    ++n;
+  }
+  return n;
+}
+
+// And how many of `whole` such tiles give their values together: those of a chunk that lie one
+// behind the other, if a row of them is read at once.
+template <class C>
+HWY_INLINE size_t CountTogether(const Block<C>& b, const KeyTile* tiles, size_t whole) {
+  if (!C::kTileScales) return 0;
+  if (b.layout.padded_dim > 4 * OutputsPerVector()) return HWY_MIN(whole, 1);
+  size_t n = 0;
+  while (n < whole && tiles[n].chunk == tiles[0].chunk &&
+         b.Values(tiles[n].t) == b.Values(tiles[0].t) + n * b.layout.TileLanes()) {
+    ++n;
+  }
+  return n;
+}
+
+// Scores() of whole tiles.
+template <class C>
+HWY_NOINLINE void WholeScores(const Block<C>& b, const KeyTile* tiles, size_t count) {
+  using Direct = typename C::Direct;
+  [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
+      scope;
+  const size_t step = OutputsPerVector(), group = b.layout.group;
+  const size_t slices = std::min<size_t>(4, kKeyPage / step);
+  Grid<Direct> grid = {{},
+                       kKeyPage,
+                       nullptr,
+                       b.layout.padded_dim,
+                       (b.task.cache.head_dim + group - 1) / group,
+                       nullptr,
+                       0,
+                       nullptr,
+                       nullptr,
+                       kKeyTile,
+                       0};
+  for (const KeyTile* tile = tiles; tile < tiles + count; ++tile) {
+    for (size_t i = 0; i < kKeyTile; i += slices * step) {
+      const auto* keys = b.Keys(tile->t) + i / kKeyPage * b.layout.page + i % kKeyPage;
+      for (size_t s = 0; s < 4; ++s) grid.w[s] = keys + std::min(s, slices - 1) * step;
+      grid.x = b.Queries(0);
+      grid.c = b.ScoresOf(*tile, 0) + i;
+      grid.row = i % kKeyPage == 0 ? kKeyPage : 0;
+      GridSlices(std::move(grid), b.rows, slices);
+    }
+  }
+}
+
+// AddValues() of whole tiles that give their values together.
+template <class C>
+HWY_NOINLINE void AddWholeValues(const Block<C>& b, const KeyTile* tiles, size_t count) {
+  using Direct = typename C::Direct;
+  [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
+      scope;
+  const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
+  for (size_t d = 0; d < dim; d += 4 * step) {
+    const size_t in_part = d % kValuePart, part = d - in_part, stride = b.layout.ValueStride(part);
+    const ValueSlices<C> values = {
+        b, tiles[0], d, std::min<size_t>(4, (dim - d) / step), nullptr, stride, nullptr, 0};
+    const size_t groups = kKeyTile / b.layout.group;
+    const auto* v = b.Values(tiles[0].t) + b.layout.ValuePart(part) + in_part;
+    Grid<Direct> grid = values.GridFor(0, v, 0, groups, b.w.factor + tiles[0].Slot(0));
+    grid.times = count;
+    grid.w_gap = b.layout.TileLanes() - groups * stride;
+    grid.x_gap = b.rows * kKeyTile - groups * Direct::kSteps;
+    grid.factor_gap = kFewRows;
+    GridSlices(std::move(grid), b.rows, values.slices);
+  }
+}
+
 // ---------------------------------------------------------------- weights
 
 // scores = softcap * tanh(scores), in powers of two.
@@ -1084,16 +1170,15 @@ HWY_INLINE void WeighSeen(float* scores, size_t begin, size_t end, float shift, 
   }
 }
 
-// Rows' scores become weights; sums are scaled to the new maximum.
+// Rows' scores become weights; sums are scaled to the new maximum. A function of its own, in which
+// there are registers for all constants.
 template <class C>
-HWY_INLINE void Weigh(const Block<C>& b, const KeyTile& tile) {
-  for (size_t r = tile.first; r < tile.last; ++r) {
-    float *scores = b.ScoresOf(tile, r), *sums = b.SumsOf(tile.chunk, r);
-    const float shift = b.w.shift[tile.Slot(r)], factor = b.w.factor[tile.Slot(r)];
-    const KeyRange seen = b.Seen(r, tile.t);
-    if (b.SeesTile(r, tile.t)) {
-      WeighSeen<C>(scores, 0, kKeyTile, shift, factor, sums);
-    } else {
+HWY_NOINLINE void Weigh(const Block<C>& b, const KeyTile* tiles, size_t count) {
+  for (const KeyTile* tile = tiles; tile < tiles + count; ++tile) {
+    for (size_t r = tile->first; r < tile->last; ++r) {
+      float *scores = b.ScoresOf(*tile, r), *sums = b.SumsOf(tile->chunk, r);
+      const float shift = b.w.shift[tile->Slot(r)], factor = b.w.factor[tile->Slot(r)];
+      const KeyRange seen = b.Seen(r, tile->t);
       WeighSeen<C>(scores, seen.begin, seen.end, shift, factor, sums);
     }
   }
@@ -1117,11 +1202,16 @@ HWY_INLINE void ScaleValues(const Block<C>& b, const KeyTile& tile) {
 template <class C>
 HWY_INLINE void AttendTiles(const Block<C>& b, const KeyTile* tiles, size_t count) {
   const bool decodes = C::kPairs && b.task.cache.type == HOB_CACHE_Q8_0;
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < count;) {
+    if (const size_t whole = CountWhole(b, tiles + i, count - i)) {
+      WholeScores(b, tiles + i, whole);
+      i += whole;
+      continue;
+    }
     if constexpr (C::kPairs) {
       if (decodes) DecodeTile<true>(b, tiles[i]);
     }
-    Scores(b, tiles[i]);
+    Scores(b, tiles[i++]);
   }
   for (size_t i = 0; i < count;) {
     if (BeginWithWholeChunk(b, tiles + i, count - i)) {
@@ -1131,13 +1221,19 @@ HWY_INLINE void AttendTiles(const Block<C>& b, const KeyTile* tiles, size_t coun
       UpdateMaxima(b, tiles[i++]);
     }
   }
-  for (size_t i = 0; i < count; ++i) Weigh(b, tiles[i]);
-  for (size_t i = 0; i < count; ++i) {
+  Weigh(b, tiles, count);
+  for (size_t i = 0; i < count;) {
+    const size_t whole = CountWhole(b, tiles + i, count - i);
+    if (const size_t together = CountTogether(b, tiles + i, whole)) {
+      AddWholeValues(b, tiles + i, together);
+      i += together;
+      continue;
+    }
     if constexpr (C::kPairs) {
       if (decodes) DecodeTile<false>(b, tiles[i]);
     }
     ScaleValues(b, tiles[i]);
-    AddValues(b, tiles[i]);
+    AddValues(b, tiles[i++]);
   }
 }
 

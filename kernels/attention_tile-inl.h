@@ -82,6 +82,9 @@ struct Grid {
   // Lanes of a row of w of which those that are in no slice are wanted soon, too; 0: they are not,
   // or they have been asked for. Whoever reads only a part of each row is not foreseen.
   size_t row;
+  // So many times `groups` follow, with factors of their own each; how far it is from the end of
+  // one to the next.
+  size_t times = 1, w_gap = 0, x_gap = 0, factor_gap = 0;
 
   void SkipRows(size_t rows) {
     row = 0;
@@ -152,54 +155,61 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
     if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 4 * fs, a40, a41, a42, a43);
     if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 5 * fs, a50, a51, a52, a53);
   }
-  if (grid.factor != nullptr) {
-    const float* f = grid.factor;
-    ScaleRow<kSlices>(f[0], a00, a01, a02, a03);
-    if constexpr (kRows > 1) ScaleRow<kSlices>(f[1], a10, a11, a12, a13);
-    if constexpr (kRows > 2) ScaleRow<kSlices>(f[2], a20, a21, a22, a23);
-    if constexpr (kRows > 3) ScaleRow<kSlices>(f[3], a30, a31, a32, a33);
-    if constexpr (kRows > 4) ScaleRow<kSlices>(f[4], a40, a41, a42, a43);
-    if constexpr (kRows > 4) ScaleRow<kSlices>(f[5], a50, a51, a52, a53);
-  }
+  const float* f = grid.factor;
   const auto* x = grid.x;
   const auto* x3 = x + (kRows > 3 ? 3 * xs : 0);
-  const auto* const end = x + grid.groups * E::kSteps;
-  // Unrolled, so that so few turns are left that the CPU foresees the last.
-  HWY_UNROLL(4)
-  for (; x != end; x += E::kSteps, x3 += E::kSteps) {
-    // Four whole panels have all of the row. (A loop of a fixed length does not keep the one around
-    // it from being unrolled.)
-    if constexpr (E::kStreams && kRows <= 4 &&
-                  (HWY_HAVE_SCALABLE || HWY_MAX_LANES_D(DF32) < kPanel)) {
-      HWY_UNROLL(3)
-      for (size_t i = kPanel; i < 4 * kPanel; i += kPanel) {
-        if (i >= kSlices * step && i < row) hwy::Prefetch(w0 + i);
+  // Of six rows once: those of prompts, whose loop is a percent faster without another around it.
+  for (size_t times = kRows > 4 ? 1 : grid.times; times > 0; --times) {
+    if (f != nullptr) {
+      ScaleRow<kSlices>(f[0], a00, a01, a02, a03);
+      if constexpr (kRows > 1) ScaleRow<kSlices>(f[1], a10, a11, a12, a13);
+      if constexpr (kRows > 2) ScaleRow<kSlices>(f[2], a20, a21, a22, a23);
+      if constexpr (kRows > 3) ScaleRow<kSlices>(f[3], a30, a31, a32, a33);
+      if constexpr (kRows > 4) ScaleRow<kSlices>(f[4], a40, a41, a42, a43);
+      if constexpr (kRows > 4) ScaleRow<kSlices>(f[5], a50, a51, a52, a53);
+      f += grid.factor_gap;
+    }
+    const auto* const end = x + grid.groups * E::kSteps;
+    // Unrolled, so that so few turns are left that the CPU foresees the last.
+    HWY_UNROLL(4)
+    for (; x != end; x += E::kSteps, x3 += E::kSteps) {
+      // Four whole panels have all of the row. (A loop of a fixed length does not keep the one
+      // around it from being unrolled.)
+      if constexpr (E::kStreams && kRows <= 4 &&
+                    (HWY_HAVE_SCALABLE || HWY_MAX_LANES_D(DF32) < kPanel)) {
+        HWY_UNROLL(3)
+        for (size_t i = kPanel; i < 4 * kPanel; i += kPanel) {
+          if (i >= kSlices * step && i < row) hwy::Prefetch(w0 + i);
+        }
+      }
+      const auto v0 = E::Load(w0), v1 = E::Load(w1), v2 = E::Load(w2), v3 = E::Load(w3);
+      w0 += stride, w1 += stride, w2 += stride, w3 += stride;
+      {
+        const auto p0 = E::First(v0), p1 = E::First(v1), p2 = E::First(v2), p3 = E::First(v3);
+        StepRow<E, kSlices>(p0, p1, p2, p3, x[0], a00, a01, a02, a03);
+        if constexpr (kRows > 1) StepRow<E, kSlices>(p0, p1, p2, p3, x[xs], a10, a11, a12, a13);
+        if constexpr (kRows > 2) StepRow<E, kSlices>(p0, p1, p2, p3, x[2 * xs], a20, a21, a22, a23);
+        if constexpr (kRows > 3) StepRow<E, kSlices>(p0, p1, p2, p3, x3[0], a30, a31, a32, a33);
+        if constexpr (kRows > 4) StepRow<E, kSlices>(p0, p1, p2, p3, x3[xs], a40, a41, a42, a43);
+        if constexpr (kRows > 4)
+          StepRow<E, kSlices>(p0, p1, p2, p3, x3[2 * xs], a50, a51, a52, a53);
+      }
+      if constexpr (E::kSteps == 2) {
+        const auto p0 = E::Second(v0), p1 = E::Second(v1), p2 = E::Second(v2), p3 = E::Second(v3);
+        StepRow<E, kSlices>(p0, p1, p2, p3, x[1], a00, a01, a02, a03);
+        if constexpr (kRows > 1) StepRow<E, kSlices>(p0, p1, p2, p3, x[xs + 1], a10, a11, a12, a13);
+        if constexpr (kRows > 2) {
+          StepRow<E, kSlices>(p0, p1, p2, p3, x[2 * xs + 1], a20, a21, a22, a23);
+        }
+        if constexpr (kRows > 3) StepRow<E, kSlices>(p0, p1, p2, p3, x3[1], a30, a31, a32, a33);
+        if constexpr (kRows > 4) {
+          StepRow<E, kSlices>(p0, p1, p2, p3, x3[xs + 1], a40, a41, a42, a43);
+          StepRow<E, kSlices>(p0, p1, p2, p3, x3[2 * xs + 1], a50, a51, a52, a53);
+        }
       }
     }
-    const auto v0 = E::Load(w0), v1 = E::Load(w1), v2 = E::Load(w2), v3 = E::Load(w3);
-    w0 += stride, w1 += stride, w2 += stride, w3 += stride;
-    {
-      const auto p0 = E::First(v0), p1 = E::First(v1), p2 = E::First(v2), p3 = E::First(v3);
-      StepRow<E, kSlices>(p0, p1, p2, p3, x[0], a00, a01, a02, a03);
-      if constexpr (kRows > 1) StepRow<E, kSlices>(p0, p1, p2, p3, x[xs], a10, a11, a12, a13);
-      if constexpr (kRows > 2) StepRow<E, kSlices>(p0, p1, p2, p3, x[2 * xs], a20, a21, a22, a23);
-      if constexpr (kRows > 3) StepRow<E, kSlices>(p0, p1, p2, p3, x3[0], a30, a31, a32, a33);
-      if constexpr (kRows > 4) StepRow<E, kSlices>(p0, p1, p2, p3, x3[xs], a40, a41, a42, a43);
-      if constexpr (kRows > 4) StepRow<E, kSlices>(p0, p1, p2, p3, x3[2 * xs], a50, a51, a52, a53);
-    }
-    if constexpr (E::kSteps == 2) {
-      const auto p0 = E::Second(v0), p1 = E::Second(v1), p2 = E::Second(v2), p3 = E::Second(v3);
-      StepRow<E, kSlices>(p0, p1, p2, p3, x[1], a00, a01, a02, a03);
-      if constexpr (kRows > 1) StepRow<E, kSlices>(p0, p1, p2, p3, x[xs + 1], a10, a11, a12, a13);
-      if constexpr (kRows > 2) {
-        StepRow<E, kSlices>(p0, p1, p2, p3, x[2 * xs + 1], a20, a21, a22, a23);
-      }
-      if constexpr (kRows > 3) StepRow<E, kSlices>(p0, p1, p2, p3, x3[1], a30, a31, a32, a33);
-      if constexpr (kRows > 4) {
-        StepRow<E, kSlices>(p0, p1, p2, p3, x3[xs + 1], a40, a41, a42, a43);
-        StepRow<E, kSlices>(p0, p1, p2, p3, x3[2 * xs + 1], a50, a51, a52, a53);
-      }
-    }
+    w0 += grid.w_gap, w1 += grid.w_gap, w2 += grid.w_gap, w3 += grid.w_gap;
+    x += grid.x_gap, x3 += grid.x_gap;
   }
   const auto store = [&](size_t r, VF32 s0, VF32 s1, VF32 s2, VF32 s3) HWY_ATTR {
     if (r >= kRows) return;
@@ -230,7 +240,7 @@ template <class E, size_t kSlices>
 HWY_INLINE void GridRows(Grid<E>& grid, size_t rows) {
   size_t step = 0;
   for (; rows > 0; rows -= step, grid.SkipRows(step)) {
-    if (E::kMostRows >= 6 && rows >= 6 && rows != 7 && rows != 8) {
+    if (E::kMostRows >= 6 && rows >= 6 && rows != 7 && rows != 8 && grid.times == 1) {
       step = 6;
       GridTiles<E, 6, kSlices>(grid);
     } else if (E::kMostRows >= 6 && rows >= 4 && rows != 5) {
