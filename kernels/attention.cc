@@ -403,10 +403,11 @@ void AppendSimd(const CacheView& cache, size_t pos, size_t m, const float* k, co
 
 // ---------------------------------------------------------------- a block
 
-// The keys [t, t + 64), number `index` of the tiles that are together in the workspace, in chunk
-// `chunk` of those, and the rows [first, last) that see any of them.
+// The keys [t, t + 64), `lanes` from where the cache begins, number `index` of the tiles that are
+// together in the workspace, in chunk `chunk` of those, and the rows [first, last) that see any of
+// them.
 struct KeyTile {
-  size_t t, index, chunk, first, last;
+  size_t t, lanes, index, chunk, first, last;
 
   // Where the workspace has what belongs to row r and this tile.
   size_t Slot(size_t r) const { return index * kFewRows + r; }
@@ -439,8 +440,8 @@ struct Block {
     return reinterpret_cast<const X*>(w.q) + r * layout.padded_dim;
   }
 
-  const Lane* Keys(size_t t) const { return keys + layout.Tile(t); }
-  const Lane* Values(size_t t) const { return values + layout.Tile(t); }
+  const Lane* Keys(const KeyTile& at) const { return keys + at.lanes; }
+  const Lane* Values(const KeyTile& at) const { return values + at.lanes; }
 
   // Rows [first, last) that see any of keys [t, end).
   struct RowRange {
@@ -701,7 +702,7 @@ HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile& at) {
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
   const size_t groups = (b.task.cache.head_dim + b.layout.group - 1) / b.layout.group;
   const size_t t = at.t;
-  const auto* tile = b.Keys(t);
+  const auto* tile = b.Keys(at);
   // A page at a time where memory may be what takes the time: it is read front to back.
   const size_t most = b.Few() ? std::min<size_t>(4, kKeyPage / step) : 4;
   for (size_t i = 0; i < kKeyTile; i += most * step) {
@@ -888,7 +889,7 @@ HWY_NOINLINE void AddValues(const Block<C>& b, const KeyTile& tile) {
   for (size_t d = 0; d < dim; d += 4 * step) {
     const size_t slices = std::min<size_t>(4, (dim - d) / step), width = slices * step;
     const size_t in_part = d % kValuePart, part = d - in_part, stride = b.layout.ValueStride(part);
-    const auto* v = b.Values(tile.t) + b.layout.ValuePart(part) + in_part;
+    const auto* v = b.Values(tile) + b.layout.ValuePart(part) + in_part;
     const bool expand = C::kExpands && tile.last - tile.first >= kExpandRows;
     if constexpr (C::kExpands) {
       const typename C::Lane* w[] = {v, v + step, v + 2 * step, v + 3 * step};
@@ -927,7 +928,7 @@ HWY_INLINE size_t CountTogether(const Block<C>& b, const KeyTile* tiles, size_t 
   if (b.layout.padded_dim > 4 * OutputsPerVector()) return HWY_MIN(whole, 1);
   size_t n = 0;
   while (n < whole && tiles[n].chunk == tiles[0].chunk &&
-         b.Values(tiles[n].t) == b.Values(tiles[0].t) + n * b.layout.TileLanes()) {
+         tiles[n].lanes == tiles[0].lanes + n * b.layout.TileLanes()) {
     ++n;
   }
   return n;
@@ -954,7 +955,7 @@ HWY_NOINLINE void WholeScores(const Block<C>& b, const KeyTile* tiles, size_t co
                        0};
   for (const KeyTile* tile = tiles; tile < tiles + count; ++tile) {
     for (size_t i = 0; i < kKeyTile; i += slices * step) {
-      const auto* keys = b.Keys(tile->t) + i / kKeyPage * b.layout.page + i % kKeyPage;
+      const auto* keys = b.Keys(*tile) + i / kKeyPage * b.layout.page + i % kKeyPage;
       for (size_t s = 0; s < 4; ++s) grid.w[s] = keys + std::min(s, slices - 1) * step;
       grid.x = b.Queries(0);
       grid.c = b.ScoresOf(*tile, 0) + i;
@@ -976,7 +977,7 @@ HWY_NOINLINE void AddWholeValues(const Block<C>& b, const KeyTile* tiles, size_t
     const ValueSlices<C> values = {
         b, tiles[0], d, std::min<size_t>(4, (dim - d) / step), nullptr, stride, nullptr, 0};
     const size_t groups = kKeyTile / b.layout.group;
-    const auto* v = b.Values(tiles[0].t) + b.layout.ValuePart(part) + in_part;
+    const auto* v = b.Values(tiles[0]) + b.layout.ValuePart(part) + in_part;
     Grid<Direct> grid = values.GridFor(0, v, 0, groups, b.w.factor + tiles[0].Slot(0));
     grid.times = count;
     grid.w_gap = b.layout.TileLanes() - groups * stride;
@@ -1023,6 +1024,8 @@ HWY_INLINE VF32 RowMaxima(const Block<C>& b, const KeyTile& tile, size_t r) {
 // capped.
 template <class C>
 HWY_INLINE void HideUnseen(const Block<C>& b, const KeyTile& tile) {
+  const bool all_seen = b.AllSee(tile.first, tile.last, tile.t, tile.t + kKeyTile);
+  if (all_seen && b.task.options.softcap == 0.0f) return;
   for (size_t r = tile.first; r < tile.last; ++r) {
     float* scores = b.ScoresOf(tile, r);
     if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
@@ -1247,7 +1250,7 @@ HWY_INLINE void ClearChunk(const Block<C>& b, size_t chunk, size_t first, size_t
 }
 
 // The chunks of keys [begin, end), at most a span, for the rows that see any of them: what each
-// chunk gives from scratch. Then merge(chunk, first, last) with its rows, for one after the other.
+// chunk gives from scratch. Then merge(chunks, seen_by): how many there were, and the rows of each.
 template <class C, class Merge>
 HWY_INLINE void AttendSpan(const Block<C>& b, size_t begin, size_t end, const Merge& merge) {
   typename Block<C>::RowRange seen_by[kSpanChunks];
@@ -1261,7 +1264,7 @@ HWY_INLINE void AttendSpan(const Block<C>& b, size_t begin, size_t end, const Me
   for (size_t t = begin; t < end; t += kKeyTile) {
     const auto rows = b.RowsThatSee(t, t + kKeyTile);
     if (rows.first == rows.last) continue;
-    tiles[count] = {t, count, (t - begin) / kKeyChunk, rows.first, rows.last};
+    tiles[count] = {t, b.layout.Tile(t), count, (t - begin) / kKeyChunk, rows.first, rows.last};
     if (b.Few()) {
       ++count;
     } else {
@@ -1269,30 +1272,37 @@ HWY_INLINE void AttendSpan(const Block<C>& b, size_t begin, size_t end, const Me
     }
   }
   AttendTiles(b, tiles, count);
-  for (size_t chunk = 0; chunk < chunks; ++chunk) {
-    merge(chunk, seen_by[chunk].first, seen_by[chunk].last);
-  }
+  merge(chunks, seen_by);
 }
 
-// Rows [first, last) of a chunk are merged into all.
+// The chunks of a span are merged into all, one after the other: first the factors of each, which
+// wait for each other's maximum only, then rows and values.
 template <class C>
-HWY_INLINE void MergeChunk(const Block<C>& b, size_t chunk, size_t first, size_t last) {
+HWY_NOINLINE void MergeSpan(const Block<C>& b, size_t chunks,
+                            const typename Block<C>::RowRange* seen_by) {
   const DF32 df;
   const Workspace& w = b.w;
   const size_t dim = b.layout.padded_dim;
-  for (size_t r = first / kPanel * kPanel; r < last; r += hn::Lanes(df)) {
-    const VF32 found = hn::LoadU(df, w.max + ChunkRow(chunk, r));
-    const VF32 all = hn::LoadU(df, w.all_max + r);
-    const VF32 max = hn::IfThenElse(hn::Gt(found, all), found, all), shift = Shift(max);
-    hn::StoreU(Exp2NonPositive(hn::Sub(all, shift)), df, w.all_factor + r);
-    hn::StoreU(Exp2NonPositive(hn::Sub(found, shift)), df, w.factor + r);
-    hn::StoreU(max, df, w.tile_max + r);
+  for (size_t chunk = 0; chunk < chunks; ++chunk) {
+    for (size_t r = 0; r < b.rows; r += hn::Lanes(df)) {
+      const size_t at = ChunkRow(chunk, r);
+      // Of rows that see nothing of the chunk -infinity.
+      const VF32 found = hn::LoadU(df, w.max + at), all = hn::LoadU(df, w.all_max + r);
+      const VF32 max = hn::IfThenElse(hn::Gt(found, all), found, all), shift = Shift(max);
+      VF32 all_factor = hn::Sub(all, shift), factor = hn::Sub(found, shift);
+      Exp2NonPositive(all_factor, factor);
+      hn::StoreU(all_factor, df, w.all_factor + at);
+      hn::StoreU(factor, df, w.factor + at);
+      hn::StoreU(max, df, w.all_max + r);
+    }
   }
-  for (size_t r = first; r < last; ++r) {
-    float* sums = w.all_sums + r * kPanel;
-    w.all_max[r] = w.tile_max[r];
-    MergeRow(b.SumsOf(chunk, r), w.factor[r], sums, w.all_factor[r], kPanel);
-    MergeRow(b.ValuesOf(chunk, r), w.factor[r], w.all + r * dim, w.all_factor[r], dim);
+  for (size_t chunk = 0; chunk < chunks; ++chunk) {
+    for (size_t r = seen_by[chunk].first; r < seen_by[chunk].last; ++r) {
+      const float factor = w.factor[ChunkRow(chunk, r)];
+      const float all_factor = w.all_factor[ChunkRow(chunk, r)];
+      MergeRow(b.SumsOf(chunk, r), factor, w.all_sums + r * kPanel, all_factor, kPanel);
+      MergeRow(b.ValuesOf(chunk, r), factor, w.all + r * dim, all_factor, dim);
+    }
   }
 }
 
@@ -1337,9 +1347,8 @@ void AttendAs(const AttentionTask& task, size_t kv_head, size_t row_begin, size_
   Prepare(b);
   const size_t begin = b.w.begin[0] / kKeyChunk * kKeyChunk, end = b.w.end[b.rows - 1];
   for (size_t t = begin; t < end; t += b.SpanKeys()) {
-    const auto merge = [&](size_t chunk, size_t first, size_t last)
-                           HWY_ATTR { MergeChunk(b, chunk, first, last); };
-    AttendSpan(b, t, std::min(end, t + b.SpanKeys()), merge);
+    AttendSpan(b, t, std::min(end, t + b.SpanKeys()),
+               [&](size_t chunks, const auto* seen_by) HWY_ATTR { MergeSpan(b, chunks, seen_by); });
   }
   for (size_t r = 0; r < b.rows; ++r) {
     FinishRow(b.w.all_sums + r * kPanel, dim, task.cache.head_dim, b.w.all + r * dim,
@@ -1364,12 +1373,14 @@ void AttendChunksAs(const AttentionTask& task, size_t kv_head, size_t chunk_begi
   const PartialLayout layout(task);
   Prepare(b);
   for (size_t t = chunk_begin * kKeyChunk; t < end; t += b.SpanKeys()) {
-    const auto keep = [&](size_t chunk, size_t first, size_t last) HWY_ATTR {
-      for (size_t r = first; r < last; ++r) {
-        float* record = partials + layout.At(kv_head, r, t / kKeyChunk + chunk);
-        record[0] = b.w.max[ChunkRow(chunk, r)];
-        std::memcpy(record + kPanel, b.SumsOf(chunk, r), kPanel * sizeof(float));
-        std::memcpy(record + 2 * kPanel, b.ValuesOf(chunk, r), dim * sizeof(float));
+    const auto keep = [&](size_t chunks, const auto* seen_by) HWY_ATTR {
+      for (size_t chunk = 0; chunk < chunks; ++chunk) {
+        for (size_t r = seen_by[chunk].first; r < seen_by[chunk].last; ++r) {
+          float* record = partials + layout.At(kv_head, r, t / kKeyChunk + chunk);
+          record[0] = b.w.max[ChunkRow(chunk, r)];
+          std::memcpy(record + kPanel, b.SumsOf(chunk, r), kPanel * sizeof(float));
+          std::memcpy(record + 2 * kPanel, b.ValuesOf(chunk, r), dim * sizeof(float));
+        }
       }
     };
     AttendSpan(b, t, std::min(end, t + b.SpanKeys()), keep);
