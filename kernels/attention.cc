@@ -264,6 +264,7 @@ namespace HWY_NAMESPACE {
 struct CacheF32 {
   using Lane = float;
   using Direct = GridF32;
+  using Scope = ElementF32::Scope;  // alive around grids
   using X = float;
   static constexpr bool kPairs = false, kExpands = false, kPairsX = false;
   static constexpr bool kTileScales = true;
@@ -272,6 +273,7 @@ struct CacheF32 {
 struct CacheBF16 {
   using Lane = uint32_t;
   using Direct = std::conditional_t<kHasBF16Dot, GridPairs, GridSplit>;
+  using Scope = ElementBF16::Scope;
   using X = typename Direct::X;
   static constexpr bool kPairs = true, kExpands = !kHasBF16Dot, kPairsX = kHasBF16Dot;
   // Under BF16Scope a product may round to zero that is normal without it.
@@ -697,8 +699,7 @@ HWY_INLINE void ScoreSlices(const Block<C>& b, size_t t, size_t first, size_t la
 template <class C>
 HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile& at) {
   using Direct = typename C::Direct;
-  [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
-      scope;
+  [[maybe_unused]] const typename C::Scope scope;
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
   const size_t groups = (b.task.cache.head_dim + b.layout.group - 1) / b.layout.group;
   const size_t t = at.t;
@@ -883,8 +884,7 @@ struct ValueSlices {
 // chunk += weights . V of the tile's keys and rows, as far as each row sees.
 template <class C>
 HWY_NOINLINE void AddValues(const Block<C>& b, const KeyTile& tile) {
-  [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
-      scope;
+  [[maybe_unused]] const typename C::Scope scope;
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
   for (size_t d = 0; d < dim; d += 4 * step) {
     const size_t slices = std::min<size_t>(4, (dim - d) / step), width = slices * step;
@@ -938,8 +938,7 @@ HWY_INLINE size_t CountTogether(const Block<C>& b, const KeyTile* tiles, size_t 
 template <class C>
 HWY_NOINLINE void WholeScores(const Block<C>& b, const KeyTile* tiles, size_t count) {
   using Direct = typename C::Direct;
-  [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
-      scope;
+  [[maybe_unused]] const typename C::Scope scope;
   const size_t step = OutputsPerVector(), group = b.layout.group;
   const size_t slices = std::min<size_t>(4, kKeyPage / step);
   Grid<Direct> grid = {{},
@@ -969,8 +968,7 @@ HWY_NOINLINE void WholeScores(const Block<C>& b, const KeyTile* tiles, size_t co
 template <class C>
 HWY_NOINLINE void AddWholeValues(const Block<C>& b, const KeyTile* tiles, size_t count) {
   using Direct = typename C::Direct;
-  [[maybe_unused]] const typename std::conditional_t<C::kPairs, ElementBF16, ElementF32>::Scope
-      scope;
+  [[maybe_unused]] const typename C::Scope scope;
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
   for (size_t d = 0; d < dim; d += 4 * step) {
     const size_t in_part = d % kValuePart, part = d - in_part, stride = b.layout.ValueStride(part);
