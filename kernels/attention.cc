@@ -1224,7 +1224,7 @@ HWY_INLINE void AttendTiles(const Block<C>& b, const KeyTile* tiles, size_t coun
   }
   Weigh(b, tiles, count);
   for (size_t i = 0; i < count;) {
-    const size_t whole = CountWhole(b, tiles + i, count - i);
+    const size_t whole = CountWhole(b, tiles + i, std::min(count - i, kChunkTiles));
     if (const size_t together = CountTogether(b, tiles + i, whole)) {
       AddWholeValues(b, tiles + i, together);
       i += together;

@@ -371,7 +371,7 @@ void ExpectSameQ8Rows(const RowKernels& kernels, Data data, Random& random, size
 
 TEST_P(RowsTest, QuantizeQ8Rows) {
   Random random(17);
-  for (size_t count : {1, 3, 4, 5, 8, 16, 19}) {
+  for (size_t count : {1, 3, 4, 5, 8, 16, 18, 19}) {
     for (size_t blocks : {1, 2, 3, 4, 5, 7, 8, 12, 16, 18, 33}) {
       for (Data data : kAllData) {
         SCOPED_TRACE(std::string(Name(data)) + ", rows " + std::to_string(count) + ", blocks " +
