@@ -285,6 +285,12 @@ inline constexpr size_t kExpandRows = 13;
 
 // ---------------------------------------------------------------- rows of floats
 
+// x[n] = 0; n a multiple of 16.
+HWY_INLINE void Clear(float* x, size_t n) {
+  const DF32 df;
+  for (size_t i = 0; i < n; i += hn::Lanes(df)) hn::StoreU(hn::Zero(df), df, x + i);
+}
+
 // x[n] *= factor; n a multiple of 16.
 HWY_INLINE void Scale(float* x, size_t n, float factor) {
   const DF32 df;
@@ -407,9 +413,10 @@ void AppendSimd(const CacheView& cache, size_t pos, size_t m, const float* k, co
 
 // The keys [t, t + 64), `lanes` from where the cache begins, number `index` of the tiles that are
 // together in the workspace, in chunk `chunk` of those, and the rows [first, last) that see any of
-// them.
+// them; whole: these rows see all of them; opens: no tile of the chunk was before it.
 struct KeyTile {
   size_t t, lanes, index, chunk, first, last;
+  bool whole, opens;
 
   // Where the workspace has what belongs to row r and this tile.
   size_t Slot(size_t r) const { return index * kFewRows + r; }
@@ -913,10 +920,7 @@ HWY_INLINE size_t CountWhole(const Block<C>& b, const KeyTile* tiles, size_t cou
   const bool decodes = b.task.cache.type == HOB_CACHE_Q8_0;
   if (!b.Few() || decodes || (C::kExpands && b.rows >= kExpandRows)) return 0;
   size_t n = 0;
-  while (n < count && tiles[n].first == 0 && tiles[n].last == b.rows &&
-         b.AllSee(0, b.rows, tiles[n].t, tiles[n].t + kKeyTile)) {
-    ++n;
-  }
+  while (n < count && tiles[n].whole && tiles[n].last - tiles[n].first == b.rows) ++n;
   return n;
 }
 
@@ -977,6 +981,7 @@ HWY_NOINLINE void AddWholeValues(const Block<C>& b, const KeyTile* tiles, size_t
     const size_t groups = kKeyTile / b.layout.group;
     const auto* v = b.Values(tiles[0]) + b.layout.ValuePart(part) + in_part;
     Grid<Direct> grid = values.GridFor(0, v, 0, groups, b.w.factor + tiles[0].Slot(0));
+    if (tiles[0].opens) grid.from = nullptr;
     grid.times = count;
     grid.w_gap = b.layout.TileLanes() - groups * stride;
     grid.x_gap = b.rows * kKeyTile - groups * Direct::kSteps;
@@ -1022,8 +1027,7 @@ HWY_INLINE VF32 RowMaxima(const Block<C>& b, const KeyTile& tile, size_t r) {
 // capped.
 template <class C>
 HWY_INLINE void HideUnseen(const Block<C>& b, const KeyTile& tile) {
-  const bool all_seen = b.AllSee(tile.first, tile.last, tile.t, tile.t + kKeyTile);
-  if (all_seen && b.task.options.softcap == 0.0f) return;
+  if (tile.whole && b.task.options.softcap == 0.0f) return;
   for (size_t r = tile.first; r < tile.last; ++r) {
     float* scores = b.ScoresOf(tile, r);
     if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
@@ -1066,9 +1070,9 @@ HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
 template <class C>
 HWY_INLINE bool BeginWithWholeChunk(const Block<C>& b, const KeyTile* tiles, size_t count) {
   if (hn::Lanes(DF32()) != 4 * kChunkTiles || count < kChunkTiles) return false;
+  if (tiles[0].chunk != tiles[kChunkTiles - 1].chunk) return false;
   for (size_t i = 0; i < kChunkTiles; ++i) {
-    if (tiles[i].chunk != tiles[0].chunk) return false;
-    if (tiles[i].first != 0 || tiles[i].last != b.rows) return false;
+    if (tiles[i].last - tiles[i].first != b.rows) return false;
   }
   return true;
 }
@@ -1108,67 +1112,58 @@ HWY_INLINE void UpdateChunkMaxima(const Block<C>& b, const KeyTile* tiles) {
 }
 static_assert(kChunkTiles == 4);
 
-// Two vectors of scores as weights, not yet rounded.
-HWY_INLINE void WeightsOf(const float* scores0, const float* scores1, VF32 shift, VF32& p0,
-                          VF32& p1) {
+// A tile's keys of a row whose number is `i` and on, modulo 16, as weights, not yet rounded.
+template <bool kForBF16>
+HWY_INLINE void WeightsOf(const float* scores, size_t i, VF32 shift, VF32& p0, VF32& p1, VF32& p2,
+                          VF32& p3) {
   const DF32 df;
-  p0 = hn::Sub(hn::LoadU(df, scores0), shift), p1 = hn::Sub(hn::LoadU(df, scores1), shift);
-  Exp2NonPositive(p0, p1);
+  p0 = hn::Sub(hn::LoadU(df, scores + i), shift);
+  p1 = hn::Sub(hn::LoadU(df, scores + kPanel + i), shift);
+  p2 = hn::Sub(hn::LoadU(df, scores + 2 * kPanel + i), shift);
+  p3 = hn::Sub(hn::LoadU(df, scores + 3 * kPanel + i), shift);
+  Exp2NonPositive<kForBF16>(p0, p1, p2, p3);
 }
+static_assert(kKeyTile == 4 * kPanel);
 
-// Scores of keys [begin, end), multiples of 32, become weights; sums (16) takes them.
+// The scores of a row become weights; sums (16) takes them. A key that is not seen weighs 0, which
+// changes no sum.
 template <class C>
-HWY_INLINE void WeighKeys(float* scores, size_t begin, size_t end, float shift, float factor,
-                          float* sums) {
+HWY_INLINE void WeighKeys(float* scores, float shift, float factor, float* sums) {
   const DF32 df;
   const VF32 down = hn::Set(df, shift);
   for (size_t i = 0; i < kPanel; i += hn::Lanes(df)) {
-    VF32 sum = hn::Mul(hn::LoadU(df, sums + i), hn::Set(df, factor)), p0, p1;
-    HWY_UNROLL(2)
-    for (size_t j = begin + i; j < end; j += 2 * kPanel) {
-      WeightsOf(scores + j, scores + j + kPanel, down, p0, p1);
-      if constexpr (C::kPairs) p0 = RoundWeightToBF16(p0), p1 = RoundWeightToBF16(p1);
-      hn::StoreU(p0, df, scores + j);
-      hn::StoreU(p1, df, scores + j + kPanel);
-      sum = hn::Add(hn::Add(sum, p0), p1);
+    VF32 p0, p1, p2, p3;
+    WeightsOf<C::kPairs>(scores, i, down, p0, p1, p2, p3);
+    if constexpr (C::kPairs) {
+      p0 = RoundWeightToBF16(p0), p1 = RoundWeightToBF16(p1);
+      p2 = RoundWeightToBF16(p2), p3 = RoundWeightToBF16(p3);
     }
-    hn::StoreU(sum, df, sums + i);
+    hn::StoreU(p0, df, scores + i);
+    hn::StoreU(p1, df, scores + kPanel + i);
+    hn::StoreU(p2, df, scores + 2 * kPanel + i);
+    hn::StoreU(p3, df, scores + 3 * kPanel + i);
+    const VF32 sum = hn::Mul(hn::LoadU(df, sums + i), hn::Set(df, factor));
+    hn::StoreU(hn::Add(hn::Add(hn::Add(hn::Add(sum, p0), p1), p2), p3), df, sums + i);
   }
 }
 
 // The same where weights are wanted in pairs, which is where a vector has 16 lanes and the CPU
 // rounds to bf16: it never makes a normal weight subnormal, and there are no others. Its dot with
 // ones adds as WeighKeys does, but for sums that are subnormal, which it takes for zero. They are
-// too small to matter: some weight of the row was 1, so that sum16 is 1 or more, and what is added
-// to its terms, or merged with them, rounds as if it were zero.
-HWY_INLINE void WeighPairs(float* scores, size_t begin, size_t end, float shift, float factor,
-                           float* sums) {
+// too small to matter: some weight of the row was 1, so that sum16 is 1 or more, and what is
+// added to its terms, or merged with them, rounds as if it were zero.
+HWY_INLINE void WeighPairs(float* scores, float shift, float factor, float* sums) {
   const DF32 df;
   const DU32 du;
-  const VF32 down = hn::Set(df, shift);
-  VF32 sum = hn::Mul(hn::LoadU(df, sums), hn::Set(df, factor)), p0, p1;
-  HWY_UNROLL(2)
-  for (size_t j = begin; j < end; j += 2 * kPanel) {
-    WeightsOf(scores + j, scores + j + kPanel, down, p0, p1);
-    const VU32 weights = RoundToHalves(p0, p1);
-    sum = BF16Dot(sum, SplitHalves(weights), hn::Set(du, 0x3F803F80u));
-    hn::StoreU(hn::BitCast(df, hn::RotateRight<16>(weights)), df, scores + j / 2);
-  }
-  hn::StoreU(sum, df, sums);
-}
-
-// Scores of keys [begin, end) of a tile, and of what is beside them in whole pairs of panels: a key
-// that is not seen weighs 0, which changes no sum.
-template <class C>
-HWY_INLINE void WeighSeen(float* scores, size_t begin, size_t end, float shift, float factor,
-                          float* sums) {
-  constexpr size_t kUnit = 2 * kPanel;
-  const size_t first = begin / kUnit * kUnit, last = (end + kUnit - 1) / kUnit * kUnit;
-  if constexpr (C::kPairsX) {
-    WeighPairs(scores, first, last, shift, factor, sums);
-  } else {
-    WeighKeys<C>(scores, first, last, shift, factor, sums);
-  }
+  VF32 p0, p1, p2, p3;
+  WeightsOf<true>(scores, 0, hn::Set(df, shift), p0, p1, p2, p3);
+  const VU32 first = RoundToHalves(p0, p1), second = RoundToHalves(p2, p3);
+  hn::StoreU(hn::BitCast(df, hn::RotateRight<16>(first)), df, scores);
+  hn::StoreU(hn::BitCast(df, hn::RotateRight<16>(second)), df, scores + kPanel);
+  const VU32 ones = hn::Set(du, 0x3F803F80u);
+  VF32 sum = hn::Mul(hn::LoadU(df, sums), hn::Set(df, factor));
+  sum = BF16Dot(sum, SplitHalves(first), ones);
+  hn::StoreU(BF16Dot(sum, SplitHalves(second), ones), df, sums);
 }
 
 // Rows' scores become weights; sums are scaled to the new maximum. A function of its own, in which
@@ -1176,20 +1171,25 @@ HWY_INLINE void WeighSeen(float* scores, size_t begin, size_t end, float shift, 
 template <class C>
 HWY_NOINLINE void Weigh(const Block<C>& b, const KeyTile* tiles, size_t count) {
   for (const KeyTile* tile = tiles; tile < tiles + count; ++tile) {
+    const float *shift = b.w.shift + tile->Slot(0), *factor = b.w.factor + tile->Slot(0);
     for (size_t r = tile->first; r < tile->last; ++r) {
       float *scores = b.ScoresOf(*tile, r), *sums = b.SumsOf(tile->chunk, r);
-      const float shift = b.w.shift[tile->Slot(r)], factor = b.w.factor[tile->Slot(r)];
-      const KeyRange seen = b.Seen(r, tile->t);
-      WeighSeen<C>(scores, seen.begin, seen.end, shift, factor, sums);
+      if constexpr (C::kPairsX) {
+        WeighPairs(scores, shift[r], factor[r], sums);
+      } else {
+        WeighKeys<C>(scores, shift[r], factor[r], sums);
+      }
     }
   }
 }
 
-// Values of rows are scaled to the new maximum, unless AddValues does it.
+// Values of rows are scaled to the new maximum, unless AddValues does it; before a chunk's first
+// tile there are none.
 template <class C>
 HWY_INLINE void ScaleValues(const Block<C>& b, const KeyTile& tile) {
   const size_t dim = b.layout.padded_dim;
-  if (C::kTileScales && b.AllSee(tile.first, tile.last, tile.t, tile.t + kKeyTile)) return;
+  if (tile.opens) return Clear(b.ValuesOf(tile.chunk, 0), b.rows * dim);
+  if (C::kTileScales && tile.whole) return;
   for (size_t r = tile.first; r < tile.last; ++r) {
     if (C::kTileScales && b.SeesTile(r, tile.t)) continue;
     const float factor = b.w.factor[tile.Slot(r)];
@@ -1238,13 +1238,12 @@ HWY_INLINE void AttendTiles(const Block<C>& b, const KeyTile* tiles, size_t coun
   }
 }
 
-// The rows' max, sums and values of a chunk, as before its first key.
+// The rows' max and sums of a chunk, as before its first key. Values are as before it where they
+// are added to.
 template <class C>
-HWY_INLINE void ClearChunk(const Block<C>& b, size_t chunk, size_t first, size_t last) {
-  const size_t rows = last - first, dim = b.layout.padded_dim;
+HWY_INLINE void OpenChunk(const Block<C>& b, size_t chunk) {
   std::fill_n(b.w.max + ChunkRow(chunk, 0), b.Few() ? kFewRows : kRowBlock, -HUGE_VALF);
-  std::memset(b.SumsOf(chunk, first), 0, rows * kPanel * sizeof(float));
-  std::memset(b.ValuesOf(chunk, first), 0, rows * dim * sizeof(float));
+  Clear(b.SumsOf(chunk, 0), b.rows * kPanel);
 }
 
 // The chunks of keys [begin, end), at most a span, for the rows that see any of them: what each
@@ -1252,21 +1251,24 @@ HWY_INLINE void ClearChunk(const Block<C>& b, size_t chunk, size_t first, size_t
 template <class C, class Merge>
 HWY_INLINE void AttendSpan(const Block<C>& b, size_t begin, size_t end, const Merge& merge) {
   typename Block<C>::RowRange seen_by[kSpanChunks];
-  size_t chunks = 0;
-  for (size_t t = begin; t < end; t += kKeyChunk, ++chunks) {
-    seen_by[chunks] = b.RowsThatSee(t, t + kKeyChunk);
-    ClearChunk(b, chunks, seen_by[chunks].first, seen_by[chunks].last);
-  }
   KeyTile tiles[kSpanTiles];
-  size_t count = 0;
-  for (size_t t = begin; t < end; t += kKeyTile) {
-    const auto rows = b.RowsThatSee(t, t + kKeyTile);
-    if (rows.first == rows.last) continue;
-    tiles[count] = {t, b.layout.Tile(t), count, (t - begin) / kKeyChunk, rows.first, rows.last};
-    if (b.Few()) {
-      ++count;
-    } else {
-      AttendTiles(b, tiles, 1);
+  size_t chunks = 0, count = 0;
+  for (size_t t = begin; t < end; ++chunks) {
+    const size_t chunk_end = std::min(end, t + kKeyChunk);
+    bool opens = true;
+    seen_by[chunks] = b.RowsThatSee(t, chunk_end);
+    OpenChunk(b, chunks);
+    for (; t < chunk_end; t += kKeyTile) {
+      const auto [first, last] = b.RowsThatSee(t, t + kKeyTile);
+      if (first == last) continue;
+      const bool whole = b.AllSee(first, last, t, t + kKeyTile);
+      tiles[count] = {t, b.layout.Tile(t), count, chunks, first, last, whole, opens};
+      opens = false;
+      if (b.Few()) {
+        ++count;
+      } else {
+        AttendTiles(b, tiles, 1);
+      }
     }
   }
   AttendTiles(b, tiles, count);
@@ -1288,7 +1290,8 @@ HWY_NOINLINE void MergeSpan(const Block<C>& b, size_t chunks,
       const VF32 found = hn::LoadU(df, w.max + at), all = hn::LoadU(df, w.all_max + r);
       const VF32 max = hn::IfThenElse(hn::Gt(found, all), found, all), shift = Shift(max);
       VF32 all_factor = hn::Sub(all, shift), factor = hn::Sub(found, shift);
-      Exp2NonPositive(all_factor, factor);
+      VF32 same0 = all_factor, same1 = factor;
+      Exp2NonPositive<false>(all_factor, factor, same0, same1);
       hn::StoreU(all_factor, df, w.all_factor + at);
       hn::StoreU(factor, df, w.factor + at);
       hn::StoreU(max, df, w.all_max + r);

@@ -39,6 +39,12 @@ inline constexpr float kExp2C3 = 0x1.c6b752p-5f;
 inline constexpr float kExp2C4 = 0x1.3cea88p-7f;
 inline constexpr float kExp2C5 = 0x1.5bba0ep-10f;
 
+// The same for weights that are rounded to bf16, which loses up to 2^-8; relative error of the fit
+// 2^-13.2.
+inline constexpr float kExp2BF16C1 = 0x1.62f5fap-1f;
+inline constexpr float kExp2BF16C2 = 0x1.f00c4cp-3f;
+inline constexpr float kExp2BF16C3 = 0x1.c2a218p-5f;
+
 // tanh x = x + x z (c0 + z (c1 + ...)), z = x^2, on |x| < kTanhSmall; relative error of the fit
 // 1.7e-8. From kTanhMax on tanh is 1.
 inline constexpr float kTanhSmall = 0.625f;
@@ -53,8 +59,10 @@ inline constexpr float kTanhC4 = -0x1.8f8de4p-8f;
 inline constexpr float kGeluC1 = -0x1.988454p+0f;
 inline constexpr float kGeluC3 = -0x1.2444f2p-4f;
 
-// Attention drops weights below this power of two of the largest one's.
+// Attention's weights are powers of two above this one, or zero. 2^n is taken in two factors, of
+// which one is 0 where n = kExp2Min, and the other, 2^kExp2Lift, is part of the coefficients.
 inline constexpr float kExp2Min = -64.0f;
+inline constexpr float kExp2Lift = 0x1p63f;
 
 }  // namespace hob
 

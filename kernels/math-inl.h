@@ -56,33 +56,56 @@ HWY_INLINE void ExpNonPositive(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
   ExpInRange<false>(x0, x1, x2, x3);
 }
 
-// x0 = 2^x0 for x0 <= 0; exactly 0 below -64. Likewise x1.
-HWY_INLINE void Exp2NonPositive(VF32& x0, VF32& x1) {
+// Each x = n + f, n = round(max(x, kExp2Min)) and |f| <= 1/2, and power * kExp2Lift = 2^n, or 0 if
+// n is kExp2Min. Of a NaN f is one.
+HWY_INLINE void SplitExp2(VF32& x0, VF32& x1, VF32& x2, VF32& x3, VF32& power0, VF32& power1,
+                          VF32& power2, VF32& power3) {
   const DF32 df;
   const DU32 du;
-  // Whatever the following makes of what lies below, in the end it is zero.
+  // kExp2Min is the one that may be a number too few: x may be NaN, and stays.
   const VF32 min = hn::Set(df, kExp2Min);
-  const auto zero0 = hn::Lt(x0, min), zero1 = hn::Lt(x1, min);
-  // The low bits of `shifted` are n + 126, the biased exponent of 2^(n - 1); nothing of kRoundBits
-  // is left after the shift. 126 is even, so ties round as they do without it. What is missing is a
-  // factor of 2, which is in the coefficients: that changes no rounding.
-  const VF32 round = hn::Set(df, kRound + 126.0f);
+  x0 = LargerNumber(min, x0), x1 = LargerNumber(min, x1);
+  x2 = LargerNumber(min, x2), x3 = LargerNumber(min, x3);
+  // The low bits of `shifted` are n + 64, the biased exponent of 2^(n - 63), where 0 is zero;
+  // nothing of kRoundBits is left after the shift. 64 is even, so ties round as they do without it.
+  const VF32 round = hn::Set(df, kRound - kExp2Min);
   const VF32 shifted0 = hn::Add(x0, round), shifted1 = hn::Add(x1, round);
-  const VF32 f0 = hn::Sub(x0, hn::Sub(shifted0, round)), f1 = hn::Sub(x1, hn::Sub(shifted1, round));
-  VF32 p0 = hn::Set(df, 2 * kExp2C5), p1 = p0;
-  for (const float c : {kExp2C4, kExp2C3, kExp2C2, kExp2C1, 1.0f}) {
-    p0 = hn::MulAdd(p0, f0, hn::Set(df, 2 * c));
-    p1 = hn::MulAdd(p1, f1, hn::Set(df, 2 * c));
+  const VF32 shifted2 = hn::Add(x2, round), shifted3 = hn::Add(x3, round);
+  const VF32 n0 = hn::Sub(shifted0, round), n1 = hn::Sub(shifted1, round);
+  const VF32 n2 = hn::Sub(shifted2, round), n3 = hn::Sub(shifted3, round);
+  x0 = hn::Sub(x0, n0), x1 = hn::Sub(x1, n1), x2 = hn::Sub(x2, n2), x3 = hn::Sub(x3, n3);
+  power0 = hn::BitCast(df, hn::ShiftLeft<23>(hn::BitCast(du, shifted0)));
+  power1 = hn::BitCast(df, hn::ShiftLeft<23>(hn::BitCast(du, shifted1)));
+  power2 = hn::BitCast(df, hn::ShiftLeft<23>(hn::BitCast(du, shifted2)));
+  power3 = hn::BitCast(df, hn::ShiftLeft<23>(hn::BitCast(du, shifted3)));
+}
+
+// Each x = 2^x for x <= 0; exactly 0 from -63.5 on down. kForBF16: as near as bf16 needs.
+template <bool kForBF16>
+HWY_INLINE void Exp2NonPositive(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
+  const DF32 df;
+  VF32 power0, power1, power2, power3;
+  SplitExp2(x0, x1, x2, x3, power0, power1, power2, power3);
+  // A power of two in all coefficients changes no rounding.
+  VF32 p0 = hn::Set(df, kExp2Lift * (kForBF16 ? kExp2BF16C3 : kExp2C5)), p1 = p0, p2 = p0, p3 = p0;
+  const auto step = [&](float c) HWY_ATTR {
+    const VF32 next = hn::Set(df, kExp2Lift * c);
+    p0 = hn::MulAdd(p0, x0, next), p1 = hn::MulAdd(p1, x1, next);
+    p2 = hn::MulAdd(p2, x2, next), p3 = hn::MulAdd(p3, x3, next);
+  };
+  if constexpr (kForBF16) {
+    step(kExp2BF16C2), step(kExp2BF16C1);
+  } else {
+    step(kExp2C4), step(kExp2C3), step(kExp2C2), step(kExp2C1);
   }
-  const VU32 power0 = hn::ShiftLeft<23>(hn::BitCast(du, shifted0));
-  const VU32 power1 = hn::ShiftLeft<23>(hn::BitCast(du, shifted1));
-  x0 = hn::IfThenZeroElse(zero0, hn::Mul(p0, hn::BitCast(df, power0)));
-  x1 = hn::IfThenZeroElse(zero1, hn::Mul(p1, hn::BitCast(df, power1)));
+  step(1.0f);
+  x0 = hn::Mul(p0, power0), x1 = hn::Mul(p1, power1);
+  x2 = hn::Mul(p2, power2), x3 = hn::Mul(p3, power3);
 }
 
 HWY_INLINE VF32 Exp2NonPositive(VF32 x) {
-  VF32 unused = x;
-  Exp2NonPositive(x, unused);
+  VF32 same0 = x, same1 = x, same2 = x;
+  Exp2NonPositive<false>(x, same0, same1, same2);
   return x;
 }
 

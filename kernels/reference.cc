@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <initializer_list>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -51,15 +52,26 @@ float Exp(float x) {
   return p * PowerOf2(half) * PowerOf2(bits - half);
 }
 
-float Exp2NonPositive(float x) {
+namespace {
+
+// p(x - round(x)) * 2^round(x), p by its coefficients from the highest power on.
+float Exp2By(std::initializer_list<float> coefficients, float x) {
   if (x != x) return x;
-  if (x < kExp2Min) return 0.0f;
+  x = x < kExp2Min ? kExp2Min : x;
   int32_t n;
   const float f = x - Rounded(x + kRound, &n);
-  float p = kExp2C5;
-  for (const float c : {kExp2C4, kExp2C3, kExp2C2, kExp2C1, 1.0f}) p = std::fma(p, f, c);
-  return p * PowerOf2(n);
+  float p = 0.0f;
+  for (const float c : coefficients) p = std::fma(p, f, c);
+  return static_cast<float>(n) == kExp2Min ? 0.0f : p * PowerOf2(n);
 }
+
+}  // namespace
+
+float Exp2NonPositive(float x) {
+  return Exp2By({kExp2C5, kExp2C4, kExp2C3, kExp2C2, kExp2C1, 1.0f}, x);
+}
+
+float Exp2ForBF16(float x) { return Exp2By({kExp2BF16C3, kExp2BF16C2, kExp2BF16C1, 1.0f}, x); }
 
 float Tanh(float x) {
   const float a = std::fabs(x);
@@ -338,8 +350,9 @@ void AddTile(const Head& head, const Query& query, size_t begin, size_t end, Par
   for (float& sum : part->sum) sum = sum * factor;
   for (size_t t = begin; t < end; ++t) {
     float& weight = p[t - begin];
-    weight = Exp2NonPositive(weight - shift);
-    if (head.type != HOB_CACHE_F32) weight = RoundToBF16(weight);
+    weight = weight - shift;
+    weight =
+        head.type == HOB_CACHE_F32 ? Exp2NonPositive(weight) : RoundToBF16(Exp2ForBF16(weight));
     part->sum[t % 16] = part->sum[t % 16] + weight;
   }
   for (size_t d = 0; d < head.head_dim; ++d) part->out[d] = part->out[d] * factor;

@@ -20,9 +20,12 @@ namespace hob::reference {
 // e^x, within 1 ULP or so (docs/numerics.md has the measured worst); NaN for NaN.
 float Exp(float x);
 
-// 2^x for x <= 0 as attention uses it: exactly 0 below -64 (a weight of at most 2^-64 beside the 1
-// of the largest score), NaN for NaN.
+// 2^x for x <= 0 as attention uses it: exactly 0 from -63.5 on down (a weight beside the 1 of the
+// largest score), NaN for NaN.
 float Exp2NonPositive(float x);
+
+// The same, but only as near as a result deserves that is rounded to bf16 next.
+float Exp2ForBF16(float x);
 
 // tanh x, as the soft cap of attention uses it; NaN for NaN.
 float Tanh(float x);

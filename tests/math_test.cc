@@ -82,7 +82,7 @@ TEST_F(MathTest, ExpOfSpecialValues) {
 TEST_F(MathTest, Exp2NonPositiveIsAccurate) {
   WorstUlp worst;
   float x = 0;
-  for (uint64_t bits = Bits(-0.0f); bits <= Bits(-64.0f); bits += ExpStep(x)) {
+  for (uint64_t bits = Bits(-0.0f); bits < Bits(-63.5f); bits += ExpStep(x)) {
     x = FromBits(static_cast<uint32_t>(bits));
     worst.Update(x, reference::Exp2NonPositive(x), std::exp2(static_cast<double>(x)));
   }
@@ -92,16 +92,36 @@ TEST_F(MathTest, Exp2NonPositiveIsAccurate) {
   EXPECT_LE(worst.ulp, 2.04);
 }
 
-TEST_F(MathTest, Exp2NonPositiveOfSpecialValues) {
-  EXPECT_EQ(Bits(reference::Exp2NonPositive(0.0f)), Bits(1.0f));
-  EXPECT_EQ(Bits(reference::Exp2NonPositive(-0.0f)), Bits(1.0f));
-  for (int i = 0; i <= 64; ++i) {
-    EXPECT_EQ(Bits(reference::Exp2NonPositive(static_cast<float>(-i))), Bits(std::ldexp(1.0f, -i)));
+TEST_F(MathTest, Exp2ForBF16IsAccurate) {
+  double worst = 0, worst_rounded = 0;
+  float x = 0;
+  for (uint64_t bits = Bits(-0.0f); bits < Bits(-63.5f); bits += ExpStep(x)) {
+    x = FromBits(static_cast<uint32_t>(bits));
+    const float got = reference::Exp2ForBF16(x), rounded = reference::RoundToBF16(got);
+    const double want = std::exp2(static_cast<double>(x));
+    worst = std::max(worst, std::abs(static_cast<double>(got) / want - 1));
+    worst_rounded = std::max(worst_rounded, std::abs(static_cast<double>(rounded) / want - 1));
   }
-  for (float x : {std::nextafterf(-64.0f, -65.0f), -65.0f, -1000.0f, -FLT_MAX, -kInf}) {
-    EXPECT_EQ(Bits(reference::Exp2NonPositive(x)), Bits(0.0f)) << x;
+  std::printf("Exp2ForBF16: worst error 2^%.3f, rounded to bf16 2^%.3f\n", std::log2(worst),
+              std::log2(worst_rounded));
+  // The worst of all floats are 2^-13.268 and 2^-8.005; that of rounding alone is 2^-8.
+  EXPECT_LE(worst, 0x1p-13);
+  EXPECT_LE(worst_rounded, 0x1p-8 + 0x1p-13);
+}
+
+TEST_F(MathTest, Exp2OfSpecialValues) {
+  for (const auto exp2 : {reference::Exp2NonPositive, reference::Exp2ForBF16}) {
+    EXPECT_EQ(Bits(exp2(0.0f)), Bits(1.0f));
+    EXPECT_EQ(Bits(exp2(-0.0f)), Bits(1.0f));
+    for (int i = 0; i < 64; ++i) {
+      EXPECT_EQ(Bits(exp2(static_cast<float>(-i))), Bits(std::ldexp(1.0f, -i)));
+    }
+    EXPECT_GT(exp2(std::nextafterf(-63.5f, 0.0f)), 0.0f);
+    for (float x : {-63.5f, -64.0f, -65.0f, -1000.0f, -FLT_MAX, -kInf}) {
+      EXPECT_EQ(Bits(exp2(x)), Bits(0.0f)) << x;
+    }
+    EXPECT_TRUE(std::isnan(exp2(kNan)));
   }
-  EXPECT_TRUE(std::isnan(reference::Exp2NonPositive(kNan)));
 }
 
 TEST_F(MathTest, TanhIsAccurate) {

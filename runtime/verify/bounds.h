@@ -20,6 +20,7 @@ inline constexpr double kFloatMax = static_cast<double>(FLT_MAX);
 // Relative errors of hob's exponentials: the worst ULPs that docs/numerics.md states, times 2 u.
 inline constexpr double kExpError = 0.91 * 2 * kU;
 inline constexpr double kExp2Error = 2.04 * 2 * kU;
+inline constexpr double kExp2BF16Error = 0x1p-13;
 inline constexpr double kTanhError = 1.37 * 2 * kU;
 // exp has no finite value in binary32 beyond this.
 inline constexpr double kExpOverflow = 88.72;

@@ -277,7 +277,7 @@ class Row {
     const double want = sum / total_, count = static_cast<double>(visible_);
     const size_t steps = std::min(visible_, kKeyChunk) + 2 * rescales_ + 2;
     const double error = sum_error + 2 * Gamma(steps) * sum_magnitudes;
-    // Weights of 2^-64 and less are dropped; steps may lose what is below the normal range.
+    // Weights of 2^-63.5 and less are dropped; steps may lose what is below the normal range.
     const double lost = (0x1p-62 + (bf16() ? kFlush : kTiny)) * magnitudes +
                         4 * count * (bf16() ? kFlush : kTiny) + std::fabs(want) * count * 0x1p-62;
     const double relative = total_error_ / (1 - total_error_) + 2 * kU;
@@ -328,7 +328,7 @@ class Row {
       const double error = weight == 0 ? 0
                                        : std::expm1(through) +
                                              static_cast<double>(rescales_) * (kExp2Error + kU) +
-                                             (bf16() ? 0x1p-8 : 0);
+                                             (bf16() ? 0x1p-8 + kExp2BF16Error : 0);
       weights_.push_back(weight);
       errors_.push_back(error);
       total_ += weight;

@@ -109,14 +109,16 @@ def exp(x):
     return np.where(nan, x, (p * power_of_2(half)) * power_of_2(n - half)).astype(F32)
 
 
-def exp2n(x):
+EXP2 = ["0x1.5bba0ep-10", "0x1.3cea88p-7", "0x1.c6b752p-5", "0x1.ebf9bcp-3", "0x1.62e42ap-1", "0x1p0"]
+EXP2_FOR_BF16 = ["0x1.c2a218p-5", "0x1.f00c4cp-3", "0x1.62f5fap-1", "0x1p0"]
+
+
+def exp2n(x, coefficients=EXP2):
     x = np.asarray(x, F32)
-    nan, zero = np.isnan(x), x < F32(-64)
-    y = np.where(nan | zero, F32(0), x).astype(F32)
+    nan = np.isnan(x)
+    y = np.where(nan, F32(0), np.maximum(x, F32(-64))).astype(F32)
     n = round_even(y)
-    p = horner(y - n, ["0x1.5bba0ep-10", "0x1.3cea88p-7", "0x1.c6b752p-5", "0x1.ebf9bcp-3",
-                       "0x1.62e42ap-1", "0x1p0"])
-    result = np.where(zero, F32(0), p * power_of_2(n))
+    result = np.where(n == F32(-64), F32(0), horner(y - n, coefficients) * power_of_2(n))
     return np.where(nan, x, result).astype(F32)
 
 
@@ -477,9 +479,8 @@ def attention_tile(bf, q, keys, values, first, cap, state):
         s = tanh(s) * (cap * LOG2E)
     new_top = np.maximum(top, largest(s))
     shift = shift_of(new_top)
-    f, p = exp2n(top - shift), exp2n(s - shift)
-    if bf:
-        p = bf16(p)
+    f = exp2n(top - shift)
+    p = bf16(exp2n(s - shift, EXP2_FOR_BF16)) if bf else exp2n(s - shift)
     sums = sums * f
     for i, weight in enumerate(p):
         sums[(first + i) % 16] += weight
