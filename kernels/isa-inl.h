@@ -146,6 +146,10 @@ inline constexpr bool kHasDot = true;
 // Whether levels of 32 k and two slices, 16 vectors, fit the registers besides what uses them.
 inline constexpr bool kManyRegisters = HWY_TARGET != HWY_AVX2;
 
+// Whether a tile converts f16 as it goes: two conversions beside 16 multiplications take 1 cycle of
+// 17 there, elsewhere they share the units of multiplications.
+inline constexpr bool kF16InTile = HWY_TARGET == HWY_AVX3_ZEN4;
+
 // Some CPUs of a target have a dot that the target does not speak of: AVX-VNNI without AVX-512
 // (Intel Alder Lake and later), SDOT without bf16 (Arm Cortex-A76, Apple M1). Formats are compiled
 // for them a second time, as WithExtraDot<F>; targets.cc asks the CPU. The instruction is written

@@ -431,7 +431,7 @@ struct ValuesF16 {
   using Row = ElementF16Row;
   using Tile = ElementF32;
   static constexpr size_t kSteps = 1, kFewRows = kMostRows;
-  static constexpr bool kExpands = true;
+  static constexpr bool kExpands = !kF16InTile;
 
   // One slice of a group to kSteps slices, a pair of panels apart.
   static HWY_INLINE void Expand(const E::W* w, float* out) { hn::StoreU(E::Load(w), DF32(), out); }
@@ -477,21 +477,46 @@ static_assert(kDirectTiling.rows * kDirectTiling.pairs <=
 static_assert(kDirectTiling.rows * kDirectTiling.steps <=
               kExpandedTiling.rows * kExpandedTiling.steps);
 
-// acts (rows, acts_stride): `groups` groups of x, one behind the other, so that rows far apart do
-// not fall into one set of the cache. Where the tile takes halves of pairs, the high half comes
-// first.
+// What a tile takes of the activations: `groups` groups of k of some rows, `stride` apart.
+template <class X>
+struct ActsBlock {
+  const X* x;
+  size_t stride, rows, groups;
+};
+
+// acts (rows, acts_stride): the rows one behind the other, so that rows far apart do not fall into
+// one set of the cache. Where the tile takes halves of pairs, the high half comes first.
 template <class V>
-HWY_INLINE void CollectActs(const typename V::E::X* x, size_t stride, size_t rows, size_t groups,
-                            float* acts, size_t acts_stride) {
-  for (size_t r = 0; r < rows; ++r, x += stride, acts += acts_stride) {
+HWY_INLINE void CollectActs(const ActsBlock<typename V::E::X>& from, float* acts,
+                            size_t acts_stride) {
+  using X = typename V::E::X;
+  const X* x = from.x;
+  for (size_t r = 0; r < from.rows; ++r, x += from.stride, acts += acts_stride) {
     if constexpr (V::kSteps == 1) {
-      std::memcpy(acts, x, groups * sizeof(*x));
+      const hn::ScalableTag<X> dx;
+      X* to = reinterpret_cast<X*>(acts);
+      size_t g = 0;
+      for (; g + hn::Lanes(dx) <= from.groups; g += hn::Lanes(dx)) {
+        hn::StoreU(hn::LoadU(dx, x + g), dx, to + g);
+      }
+      if (g < from.groups)
+        hn::StoreN(hn::LoadN(dx, x + g, from.groups - g), dx, to + g, from.groups - g);
     } else {
-      for (size_t g = 0; g < groups; ++g) {
+      for (size_t g = 0; g < from.groups; ++g) {
         acts[2 * g] = std::bit_cast<float>(x[g] & 0xFFFF0000u);
         acts[2 * g + 1] = std::bit_cast<float>(x[g] << 16);
       }
     }
+  }
+}
+
+// Asks for part `part` of `parts` of what will be collected next: short pieces of rows far apart,
+// which no prefetcher foresees and which, where rows are long, come from L3 or memory.
+template <class X>
+HWY_INLINE void PrefetchActs(const ActsBlock<X>& next, size_t part, size_t parts) {
+  for (size_t r = next.rows * part / parts; r < next.rows * (part + 1) / parts; ++r) {
+    const X* x = next.x + r * next.stride;
+    for (size_t g = 0; g < next.groups; g += 64 / sizeof(X)) hwy::Prefetch(x + g);
   }
 }
 
@@ -573,27 +598,34 @@ void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   }
   const size_t groups = ValueFormat<F>::Groups(task.k);
   const size_t panel_bytes = ValueFormat<F>::PanelBytes(task.k);
-  const size_t x_stride = F::kAct == ActKind::kF32 ? task.act_stride : groups;
   const bool expand = V::kExpands && task.m > V::kFewRows;
   const ValueTiling tiling = expand ? kExpandedTiling : kDirectTiling;
   const size_t at_once = tiling.steps / V::kSteps;
+  const auto acts_at = [&](size_t row, size_t g) -> ActsBlock<X> {
+    return {static_cast<const X*>(ActivationRow(F::kAct, task, row)) + g,
+            F::kAct == ActKind::kF32 ? task.act_stride : groups,
+            std::min(tiling.rows, task.m - row), std::min(at_once, groups - g)};
+  };
   ValueBuffers b;
   for (size_t panel = panel_begin; panel < panel_end; panel += 2 * tiling.pairs) {
     const size_t pairs = std::min(tiling.pairs, (panel_end - panel + 1) / 2);
     for (size_t row = 0; row < task.m; row += tiling.rows) {
-      const size_t rows = std::min(tiling.rows, task.m - row);
-      const X* x = static_cast<const X*>(ActivationRow(F::kAct, task, row));
       std::memset(b.c, 0, pairs * tiling.rows * kPair * sizeof(float));
       for (size_t g = 0; g < groups; g += at_once) {
-        const size_t count = std::min(at_once, groups - g);
-        CollectActs<V>(x + g, x_stride, rows, count, b.acts, tiling.steps);
+        const bool last = g + at_once >= groups;
+        const size_t next_row = row + tiling.rows < task.m ? row + tiling.rows : 0;
+        const ActsBlock<X> acts = acts_at(row, g);
+        const ActsBlock<X> next = last ? acts_at(next_row, 0) : acts_at(row, g + at_once);
+        CollectActs<V>(acts, b.acts, tiling.steps);
         for (size_t i = 0; i < pairs; ++i) {
-          const ValuePair p = {PairAt(task, panel_bytes, panel + 2 * i, panel_end), g, count};
-          ValueTile<V>(p, expand, rows, tiling.steps, b, b.Outputs(i, tiling));
+          const size_t first = panel + 2 * i;
+          const ValuePair p = {PairAt(task, panel_bytes, first, panel_end), g, acts.groups};
+          float* const c = b.Outputs(i, tiling);
+          PrefetchActs(next, i, pairs);
+          if (last) PrefetchOutputs(task, first * kPanel, row, acts.rows, 0, 1);
+          ValueTile<V>(p, expand, acts.rows, tiling.steps, b, c);
+          if (last) StorePair(task, first, panel_end, row, acts.rows, c);
         }
-      }
-      for (size_t i = 0; i < pairs; ++i) {
-        StorePair(task, panel + 2 * i, panel_end, row, rows, b.Outputs(i, tiling));
       }
     }
   }
