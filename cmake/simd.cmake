@@ -1,7 +1,7 @@
 # Which SIMD targets are compiled, and Highway, with which they are. Defines
 #   hob_simd      what our sources that include Highway are compiled with
-#   hob_int8_options  with what besides, those that make no use of a bf16 dot: fewer targets, since
-#                 FindKernels (kernels/targets.h) takes the next best
+#   hob_int8_options  with what besides, those that are the same on the best targets as on AVX3_DL:
+#                 fewer targets, since FindKernels (kernels/targets.h) takes the next best
 #   HOB_HIGHWAY   what a library of them stands on: the few sources of Highway that are needed, to
 #                 be compiled in, or the installed library
 
