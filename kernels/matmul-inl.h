@@ -499,8 +499,8 @@ HWY_INLINE void CollectActs(const ActsBlock<typename V::E::X>& from, float* acts
       for (; g + hn::Lanes(dx) <= from.groups; g += hn::Lanes(dx)) {
         hn::StoreU(hn::LoadU(dx, x + g), dx, to + g);
       }
-      if (g < from.groups)
-        hn::StoreN(hn::LoadN(dx, x + g, from.groups - g), dx, to + g, from.groups - g);
+      const size_t rest = from.groups - g;
+      if (rest > 0) hn::StoreN(hn::LoadN(dx, x + g, rest), dx, to + g, rest);
     } else {
       for (size_t g = 0; g < from.groups; ++g) {
         acts[2 * g] = std::bit_cast<float>(x[g] & 0xFFFF0000u);
