@@ -5,6 +5,7 @@
 #ifndef HOB_KERNELS_EXP_CONSTANTS_H_
 #define HOB_KERNELS_EXP_CONSTANTS_H_
 
+#include <bit>
 #include <cstdint>
 
 namespace hob {
@@ -40,7 +41,7 @@ inline constexpr float kExp2C4 = 0x1.3cea88p-7f;
 inline constexpr float kExp2C5 = 0x1.5bba0ep-10f;
 
 // The same for weights that are rounded to bf16, which loses up to 2^-8; relative error of the fit
-// 2^-13.2.
+// 2^-13.27.
 inline constexpr float kExp2BF16C1 = 0x1.62f5fap-1f;
 inline constexpr float kExp2BF16C2 = 0x1.f00c4cp-3f;
 inline constexpr float kExp2BF16C3 = 0x1.c2a218p-5f;
@@ -59,10 +60,12 @@ inline constexpr float kTanhC4 = -0x1.8f8de4p-8f;
 inline constexpr float kGeluC1 = -0x1.988454p+0f;
 inline constexpr float kGeluC3 = -0x1.2444f2p-4f;
 
-// Attention's weights are powers of two above this one, or zero. 2^n is taken in two factors, of
-// which one is 0 where n = kExp2Min, and the other, 2^kExp2Lift, is part of the coefficients.
+// Attention takes 2^n for zero where n is kExp2Min or less. The SIMD side makes two factors of 2^n:
+// one with the biased exponent n - kExp2Min, which is 0 there, and kExp2Lift, the rest, which is
+// part of the coefficients.
 inline constexpr float kExp2Min = -64.0f;
 inline constexpr float kExp2Lift = 0x1p63f;
+static_assert(std::bit_cast<uint32_t>(kExp2Lift) >> 23 == 254 + static_cast<int>(kExp2Min));
 
 }  // namespace hob
 

@@ -414,9 +414,10 @@ constexpr SimdKernels<F> BlockKernels() {
 // ---------------------------------------------------------------- values
 //
 // How a format of values goes into the tile: E is the element of its panels, Row the one for a
-// single row, and Tile the element of the tile. Where they differ, a group of k is kSteps steps of
-// the tile, and weights are expanded to f32 in L1 once for all rows of a tile, but not for kFewRows
-// or less: then E does it in registers.
+// single row, and Tile the element of the tile. Where they differ (kExpands), a group of k is
+// kSteps steps of the tile, and weights are expanded to f32 in L1 once for all rows of a tile, but
+// not for kFewRows or less: then E does it in registers, as it does where there is nothing to
+// expand.
 
 struct ValuesF32 {
   using E = ElementF32;
@@ -429,7 +430,7 @@ struct ValuesF32 {
 struct ValuesF16 {
   using E = ElementF16;
   using Row = ElementF16Row;
-  using Tile = ElementF32;
+  using Tile = std::conditional_t<kF16InTile, ElementF16, ElementF32>;
   static constexpr size_t kSteps = 1, kFewRows = kMostRows;
   static constexpr bool kExpands = !kF16InTile;
 

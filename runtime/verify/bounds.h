@@ -17,7 +17,8 @@ inline constexpr double kFlush = 0x1p-125;  // at least what flushing a subnorma
 inline constexpr double kUnbounded = std::numeric_limits<double>::infinity();
 inline constexpr double kFloatMax = static_cast<double>(FLT_MAX);
 
-// Relative errors of hob's exponentials: the worst ULPs that docs/numerics.md states, times 2 u.
+// Relative errors of hob's exponentials: the worst ULPs that docs/numerics.md states, times 2 u; of
+// exp2b, which is a bf16's, what that page allows for.
 inline constexpr double kExpError = 0.91 * 2 * kU;
 inline constexpr double kExp2Error = 2.04 * 2 * kU;
 inline constexpr double kExp2BF16Error = 0x1p-13;
