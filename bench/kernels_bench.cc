@@ -427,7 +427,8 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
   const size_t bytes = hob::CacheBytes(type, s.n_kv_heads, s.head_dim, s.tokens());
   // A workspace for each thread, on cache lines of its own.
   const size_t workspace_bytes = (AttentionWorkspace(s.head_dim) + 63) / 64 * 64;
-  const Aligned<uint8_t> keys(bytes), values(bytes), workspace(threads * workspace_bytes);
+  const LargePages keys(bytes), values(bytes);  // as the runtime's
+  const Aligned<uint8_t> workspace(threads * workspace_bytes);
   Floats out(q.size());
   const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
   const AttentionTask task = {

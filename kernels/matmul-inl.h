@@ -281,6 +281,38 @@ HWY_INLINE StepActs StreamActs(const Q8Acts& acts, size_t m, size_t row, size_t 
   return {acts.codes + (first * m + row) * kBlock, scales, start, min, rows, nullptr};
 }
 
+// The same of the only row there is, for all of k: as many steps at a time as a vector has lanes,
+// of which it has at least one full. The last may take some steps once more.
+template <class F>
+HWY_INLINE StepActs OnlyRowActs(const Q8Acts& acts, size_t steps, StreamTerms* terms) {
+  const DF32 df;
+  const DI32 di;
+  constexpr bool kTwoSubs = kSubsPerStep<F> == 2;
+  const size_t lanes = hn::Lanes(di);
+  const VI32 minus_zero = hn::Neg(hn::Set(di, kZeroPoint<F>));
+  for (size_t next = 0; (kZeroPoint<F> != 0 || F::kHasMin) && next < steps; next += lanes) {
+    const size_t i = std::min(next, steps - lanes);
+    const VF32 scale = hn::LoadU(df, acts.scales + i);
+    VI32 first, second;
+    hn::LoadInterleaved2(di, acts.sums + 2 * i, first, second);
+    if constexpr (kTwoSubs) {
+      hn::StoreInterleaved2(hn::Mul(first, minus_zero), hn::Mul(second, minus_zero), di,
+                            terms->start + 2 * i);
+      if constexpr (F::kHasMin) {
+        hn::StoreInterleaved2(hn::Mul(scale, hn::ConvertTo(df, first)),
+                              hn::Mul(scale, hn::ConvertTo(df, second)), df, terms->min + 2 * i);
+      }
+    } else {
+      const VI32 sum = hn::Add(first, second);
+      hn::StoreU(hn::Mul(sum, minus_zero), di, terms->start + i);
+      if constexpr (F::kHasMin) {
+        hn::StoreU(hn::Mul(scale, hn::ConvertTo(df, sum)), df, terms->min + i);
+      }
+    }
+  }
+  return {acts.codes, acts.scales, terms->start, terms->min, 1, nullptr};
+}
+
 // `rows` (1, 2, 4 or 8) of m rows against a part of a panel; c (rows, 32).
 template <class F>
 HWY_INLINE void StreamPanel(const uint8_t* block, const StepActs& x, size_t rows, size_t m,
@@ -317,7 +349,9 @@ HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t pane
                          size_t panel_end) {
   const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k), blocks = task.k / F::kValues;
   StreamTerms terms;
-  const StepActs x = StreamActs<F>(acts, 1, 0, 1, 0, task.k / kBlock, 0, &terms);
+  const size_t steps = task.k / kBlock;
+  const StepActs x = steps < OutputsPerVector() ? StreamActs<F>(acts, 1, 0, 1, 0, steps, 0, &terms)
+                                                : OnlyRowActs<F>(acts, steps, &terms);
   size_t panel = panel_begin;
   if constexpr (kTwoStreams<F> && HWY_MAX_LANES_D(DF32) >= kPanel) {
     const size_t half = OutputsPerVector() == kPanel ? (panel_end - panel_begin) / 2 : 0;
