@@ -1,13 +1,12 @@
 // Attention in SIMD. For one KV head and a block of query rows:
 //
 //   for each chunk of 256 keys                                  from scratch, merged in order
-//     for each tile of 64 keys that some row sees
-//       scores   s = K . q              attention_tile-inl.h, lanes are tokens
-//       weights  p = 2^(s - max)        16 virtual lanes, no horizontal sum
-//       values   out += p . V           attention_tile-inl.h, lanes are elements of the head
+//     scores   s = K . q                attention_tile-inl.h, lanes are tokens
+//     weights  p = 2^(s - max)          16 virtual lanes, no horizontal sum
+//     values   out = p . V              attention_tile-inl.h, lanes are elements of the head
 //
-// (Where rows are few, all scores of up to four chunks come first, then all weights: whoever reads
-// memory front to back for long is given it faster.)
+// Keys and values come by tiles of 64. Where rows are few, all scores of up to four chunks come
+// first, then all weights: whoever reads memory front to back for long is given it faster.
 // All rows of the block stream over one load of the tile; where bf16 has no dot, the tile's halves
 // are expanded once, into L1. Tiles that no row sees are never touched. Where a row's view begins
 // or ends within a tile its chain does, too, so that what lies beyond (another token, or what a
@@ -105,34 +104,31 @@ Q8Page Q8PageAt(const Layout& layout, uint32_t* lanes, size_t t) {
           reinterpret_cast<float*>(page + layout.padded_dim * kKeyPage / sizeof(uint32_t))};
 }
 
-// Rows whose whole chunks go through the steps together: the weights of one tile are too few to
-// hide that each is a long chain, and memory is read faster where it is read on and on. A multiple
-// of a vector.
-constexpr size_t kFewRows = 16;
-// And how many of their chunks, at most.
+// Chunks that go through the steps together, at most: the weights of one tile are too few to hide
+// that each is a long chain, and memory is read faster where it is read on and on.
 constexpr size_t kSpanChunks = 4;
 constexpr size_t kChunkTiles = kKeyChunk / kKeyTile, kSpanTiles = kSpanChunks * kChunkTiles;
-constexpr size_t kSpanRows = kFewRows * kSpanTiles;  // of all its tiles
-// Rows of a tile, or of a span; and a few that are written beyond.
-constexpr size_t kSlots = std::max(kRowBlock, kSpanRows) + kPanel;
-static_assert(kFewRows * kSpanChunks <= kRowBlock && kFewRows * kChunkTiles <= kRowBlock);
-static_assert(kFewRows % kPanel == 0);
+
+// Rows for which memory may be what takes the time.
+constexpr size_t kFewRows = 16;
+
+// One number for each row of each chunk, where a chunk's rows are whole vectors.
+constexpr size_t kSlots = kRowBlock + kSpanChunks * kPanel;
 
 // The buffers of one unit of work, in 32-bit lanes, each on a cache line; rows as in AttentionTask,
-// those of a span's tiles and chunks as KeyTile says.
+// those of a span's tiles and chunks as Block says, of which there are kRowBlock for all chunks
+// together.
 struct Workspace {
   float* q;           // (kRowBlock, padded_dim) prepared: f32, or pairs
-  float* scores;      // (kRowBlock, kKeyTile) of the tiles; then the weights, f32 or pairs
+  float* scores;      // (kRowBlock * kChunkTiles, kKeyTile); then the weights, f32 or pairs
   float* chunk;       // (kRowBlock, padded_dim) values of the chunks
   float* all;         // (kRowBlock, padded_dim) values of the chunks before
   float* sums;        // (kRowBlock, 16) of the chunks
   float* all_sums;    // (kRowBlock, 16)
-  float* max;         // (kRowBlock) of the chunks
-  float* all_max;     // (kRowBlock)
-  float* all_factor;  // (kRowBlock) what all_sums and all are multiplied with
-  float* tile_max;    // (kSlots) of the tiles
-  float* factor;      // (kSlots) what the chunk's sums and values are multiplied with
-  float* shift;       // (kSlots) what is subtracted from scores
+  float* max;         // (kSlots) of the chunks
+  float* factor;      // (kSlots) what sums and chunk are multiplied with, to be merged
+  float* all_factor;  // (kSlots) what all_sums and all are multiplied with before
+  float* all_max;     // (kSlots)
   float* expanded;    // (kExpandSteps, kExpandWidth) a part of a tile, as f32
   uint32_t* tile;     // (kKeyTile / 2, padded_dim) decoded keys, then values, of a q8_0 cache
   float* edge;        // (kExpandWidth) a pair of tokens of which one does not count
@@ -154,13 +150,12 @@ Workspace WorkspaceIn(void* buffer, size_t head_dim) {
   };
   Workspace w;
   take(&w.q, kRowBlock * padded);
-  take(&w.scores, kRowBlock * kKeyTile);
+  take(&w.scores, kRowBlock * kChunkTiles * kKeyTile);
   take(&w.chunk, kRowBlock * padded);
   take(&w.all, kRowBlock * padded);
   take(&w.sums, kRowBlock * kPanel);
   take(&w.all_sums, kRowBlock * kPanel);
-  for (float** array : {&w.max, &w.all_max, &w.all_factor}) take(array, kRowBlock);
-  for (float** array : {&w.tile_max, &w.factor, &w.shift}) take(array, kSlots);
+  for (float** array : {&w.max, &w.factor, &w.all_factor, &w.all_max}) take(array, kSlots);
   take(&w.expanded, kExpandSteps * kExpandWidth);
   take(&w.tile, kKeyTile / 2 * padded);
   take(&w.edge, kExpandWidth);
@@ -267,7 +262,6 @@ struct CacheF32 {
   using Scope = ElementF32::Scope;  // alive around grids
   using X = float;
   static constexpr bool kPairs = false, kExpands = false, kPairsX = false;
-  static constexpr bool kTileScales = true;
 };
 
 struct CacheBF16 {
@@ -276,8 +270,6 @@ struct CacheBF16 {
   using Scope = ElementBF16::Scope;
   using X = typename Direct::X;
   static constexpr bool kPairs = true, kExpands = !kHasBF16Dot, kPairsX = kHasBF16Dot;
-  // Under BF16Scope a product may round to zero that is normal without it.
-  static constexpr bool kTileScales = kHasBF16Dot;
 };
 
 // Rows from which on expanding a tile pays.
@@ -411,19 +403,30 @@ void AppendSimd(const CacheView& cache, size_t pos, size_t m, const float* k, co
 
 // ---------------------------------------------------------------- a block
 
-// The keys [t, t + 64), `lanes` from where the cache begins, number `index` of the tiles that are
-// together in the workspace, in chunk `chunk` of those, and the rows [first, last) that see any of
-// them; whole: these rows see all of them; opens: no tile of the chunk was before it.
-struct KeyTile {
-  size_t t, lanes, index, chunk, first, last;
-  bool whole, opens;
-
-  // Where the workspace has what belongs to row r and this tile.
-  size_t Slot(size_t r) const { return index * kFewRows + r; }
+// Rows [first, last) of a block.
+struct RowRange {
+  size_t first, last;
 };
 
-// And where it has what belongs to row r and a chunk.
-inline size_t ChunkRow(size_t chunk, size_t r) { return chunk * kFewRows + r; }
+// The keys [t, t + 64), `lanes` from where the cache begins, number `index` of the span, in its
+// chunk `chunk`, and the rows that see any of them; whole: all rows of the block see all of them.
+struct KeyTile {
+  size_t t, lanes, index, chunk;
+  RowRange rows;
+  bool whole;
+};
+
+// Chunks that go through the steps together, and those of their tiles that some row sees.
+struct Span {
+  KeyTile tiles[kSpanTiles];
+  size_t tiles_end[kSpanChunks];  // one beyond each chunk's last
+  RowRange seen_by[kSpanChunks];  // the rows that see any of a chunk
+  size_t chunks;
+
+  const KeyTile* Begin(size_t chunk) const { return chunk == 0 ? tiles : End(chunk - 1); }
+  const KeyTile* End(size_t chunk) const { return tiles + tiles_end[chunk]; }
+  const KeyTile* End() const { return End(chunks - 1); }
+};
 
 // The unit of work: one KV head, rows [row_begin, row_begin + rows). Row r of the block sees keys
 // [begin[r], end[r]), neither of which falls with r.
@@ -452,17 +455,13 @@ struct Block {
   const Lane* Keys(const KeyTile& at) const { return keys + at.lanes; }
   const Lane* Values(const KeyTile& at) const { return values + at.lanes; }
 
-  // Rows [first, last) that see any of keys [t, end).
-  struct RowRange {
-    size_t first, last;
-  };
+  // Those that see any of keys [t, keys_end).
   RowRange RowsThatSee(size_t t, size_t keys_end) const {
     size_t first = 0, last = rows;
     while (first < last && w.end[first] <= t) ++first;
     while (first < last && w.begin[last - 1] >= keys_end) --last;
     return {first, last};
   }
-
   // Whether rows [first, last) see all of keys [t, keys_end).
   bool AllSee(size_t first, size_t last, size_t t, size_t keys_end) const {
     return w.end[first] >= keys_end && w.begin[last - 1] <= t;
@@ -476,22 +475,22 @@ struct Block {
     return w.scores + (at.index * rows + r) * kKeyTile;
   }
   // Its sums (16) and values (padded_dim) of a chunk.
-  float* SumsOf(size_t chunk, size_t r) const { return w.sums + ChunkRow(chunk, r) * kPanel; }
+  float* SumsOf(size_t chunk, size_t r) const { return w.sums + (chunk * rows + r) * kPanel; }
   float* ValuesOf(size_t chunk, size_t r) const {
-    return w.chunk + ChunkRow(chunk, r) * layout.padded_dim;
+    return w.chunk + (chunk * rows + r) * layout.padded_dim;
+  }
+  // Where its maximum and factors are.
+  size_t Slot(size_t chunk, size_t r) const {
+    return chunk * ((rows + kPanel - 1) / kPanel * kPanel) + r;
   }
 
-  // Whether there are so few rows that the buffers of a tile hold those of whole chunks, and how
-  // many keys go through the steps together.
   bool Few() const { return rows <= kFewRows; }
-  size_t SpanKeys() const {
-    return Few() ? std::min(kSpanChunks, kRowBlock / (kChunkTiles * rows)) * kKeyChunk : kKeyChunk;
-  }
+  size_t SpanKeys() const { return std::min(kSpanChunks, kRowBlock / rows) * kKeyChunk; }
 
   // The part of the tile at t that row r sees, relative to t; empty if nothing.
   KeyRange Seen(size_t r, size_t t) const {
-    const size_t from = std::max(w.begin[r], t) - t;
-    return {from, std::max(from, std::min(w.end[r], t + kKeyTile) - t)};
+    const size_t begin = std::clamp(w.begin[r], t, t + kKeyTile);
+    return {begin - t, std::clamp(w.end[r], begin, t + kKeyTile) - t};
   }
 };
 
@@ -537,7 +536,7 @@ HWY_INLINE void Prepare(const Block<C>& b) {
   const float softcap = task.options.softcap;
   const float scale = softcap == 0.0f ? task.scale * kLog2E : task.scale / softcap;
   const size_t dim = task.cache.head_dim, padded = b.layout.padded_dim, group = task.group();
-  std::fill_n(b.w.all_max, kRowBlock, -HUGE_VALF);
+  std::fill_n(b.w.all_max, kSlots, -HUGE_VALF);
   std::memset(b.w.all, 0, b.rows * padded * sizeof(float));
   std::memset(b.w.all_sums, 0, b.rows * kPanel * sizeof(float));
   for (size_t r = 0; r < b.rows; ++r) {
@@ -634,8 +633,8 @@ HWY_INLINE void DecodeTile(const Block<CacheBF16>& b, const KeyTile& tile) {
   const Layout layout = LayoutOf(cache);
   auto* const head =
       static_cast<uint32_t*>(kKeys ? cache.keys : cache.values) + b.kv_head * layout.head;
-  const size_t t = tile.t, begin = std::max(b.w.begin[tile.first], t) / kKeyPage * kKeyPage;
-  const size_t end = std::min(b.w.end[tile.last - 1], t + kKeyTile);
+  const size_t t = tile.t, begin = std::max(b.w.begin[tile.rows.first], t) / kKeyPage * kKeyPage;
+  const size_t end = std::min(b.w.end[tile.rows.last - 1], t + kKeyTile);
   for (size_t at = begin; at < end; at += kKeyPage) {
     const Q8Page page = Q8PageAt(layout, head, at);
     const bool normal = AllNormal(page.scales, Q8Blocks(cache.head_dim) * kKeyPage);
@@ -679,7 +678,6 @@ HWY_INLINE Grid<GridHalves> Expanded(const Grid<GridSplit>& grid, const float* w
           2 * grid.groups,
           grid.from,
           grid.from_stride,
-          nullptr,
           grid.c,
           grid.c_stride,
           0};
@@ -715,7 +713,7 @@ HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile& at) {
   const size_t most = b.Few() ? std::min<size_t>(4, kKeyPage / step) : 4;
   for (size_t i = 0; i < kKeyTile; i += most * step) {
     const size_t slices = std::min(most, (kKeyTile - i) / step), width = slices * step;
-    size_t row = at.first, row_end = at.last;
+    size_t row = at.rows.first, row_end = at.rows.last;
     while (row < row_end && b.w.end[row] <= t + i) ++row;
     while (row < row_end && b.w.begin[row_end - 1] >= t + i + width) --row_end;
     if (row == row_end) continue;
@@ -731,7 +729,6 @@ HWY_NOINLINE void Scores(const Block<C>& b, const KeyTile& at) {
               groups,
               nullptr,
               0,
-              nullptr,
               b.ScoresOf(at, r) + i,
               kKeyTile,
               i % kKeyPage == 0 ? kKeyPage : 0};
@@ -775,8 +772,8 @@ struct ValueSlices {
   size_t width;               // of expanded
 
   // Rows [r, r + n), tokens [begin, end) of the tile, both multiples of the group, w instead of v.
-  HWY_INLINE Grid<Direct> GridFor(size_t r, const typename C::Lane* w, size_t begin, size_t groups,
-                                  const float* factor = nullptr) const {
+  HWY_INLINE Grid<Direct> GridFor(size_t r, const typename C::Lane* w, size_t begin,
+                                  size_t groups) const {
     const size_t dim = b.layout.padded_dim, step = OutputsPerVector();
     float* c = b.ValuesOf(tile.chunk, r) + d;
     const size_t last = slices - 1;
@@ -789,17 +786,15 @@ struct ValueSlices {
             groups,
             c,
             dim,
-            factor,
             c,
             dim,
             d % kValuePart == 0 ? stride : 0};
   }
 
   // What all of the rows see, from and to whole groups.
-  HWY_INLINE void AddWhole(size_t r, size_t n, size_t begin, size_t end,
-                           const float* factor) const {
+  HWY_INLINE void AddWhole(size_t r, size_t n, size_t begin, size_t end) const {
     const size_t group = b.layout.group, first = begin / group;
-    Grid<Direct> grid = GridFor(r, v + first * stride, begin, (end - begin) / group, factor);
+    Grid<Direct> grid = GridFor(r, v + first * stride, begin, (end - begin) / group);
     if constexpr (C::kExpands) {
       if (expanded != nullptr) {
         return GridSlices(Expanded(grid, expanded + begin * width, width), n, slices);
@@ -860,23 +855,23 @@ struct ValueSlices {
     const size_t end = b.Seen(r, tile.t).end / group * group;
     if (begin < end) {
       AddEnds<true>(r, n, begin);
-      AddWhole(r, n, begin, end, nullptr);
+      AddWhole(r, n, begin, end);
       AddEnds<false>(r, n, end);
     } else {
       AddEnds<false>(r, n, 0);
     }
   }
 
-  // Rows that see all of the tile are added together, and scaled on the way; the others have been.
-  HWY_INLINE void AddRows(size_t first, size_t last) const {
-    const size_t t = tile.t, end = t + kKeyTile;
-    for (size_t r = first, n; r < last; r += n) {
+  // Rows that see all of the tile are added together.
+  HWY_INLINE void AddRows() const {
+    const size_t t = tile.t, end = t + kKeyTile, last = tile.rows.last;
+    for (size_t r = tile.rows.first, n; r < last; r += n) {
       if (b.SeesTile(r, t)) {
         n = last - r;
         if (!b.AllSee(r, last, t, end)) {
           for (n = 1; b.AllSee(r, r + n + 1, t, end);) ++n;
         }
-        AddWhole(r, n, 0, kKeyTile, C::kTileScales ? b.w.factor + tile.Slot(r) : nullptr);
+        AddWhole(r, n, 0, kKeyTile);
       } else {
         // Whole tokens, whose heads see the same, so that fewer ends are left over.
         const size_t group = b.task.group(), fit = Direct::kMostRows / group * group;
@@ -897,14 +892,14 @@ HWY_NOINLINE void AddValues(const Block<C>& b, const KeyTile& tile) {
     const size_t slices = std::min<size_t>(4, (dim - d) / step), width = slices * step;
     const size_t in_part = d % kValuePart, part = d - in_part, stride = b.layout.ValueStride(part);
     const auto* v = b.Values(tile) + b.layout.ValuePart(part) + in_part;
-    const bool expand = C::kExpands && tile.last - tile.first >= kExpandRows;
+    const bool expand = C::kExpands && tile.rows.last - tile.rows.first >= kExpandRows;
     if constexpr (C::kExpands) {
       const typename C::Lane* w[] = {v, v + step, v + 2 * step, v + 3 * step};
       if (expand) Expand(w, stride, kKeyTile / 2, slices, b.ahead, width, b.w.expanded);
     }
     const ValueSlices<C> values = {
         b, tile, d, slices, v, stride, expand ? b.w.expanded : nullptr, width};
-    values.AddRows(tile.first, tile.last);
+    values.AddRows();
   }
 }
 
@@ -913,28 +908,23 @@ HWY_NOINLINE void AddValues(const Block<C>& b, const KeyTile& tile) {
 // The usual tiles of generation, all of which all rows see: with one grid for all of them, since
 // what has to be done between two tiles is a tenth of what few rows take for one.
 
-// How many of the tiles, from the first on, are whole: of few rows, and neither decoded nor
-// expanded.
+// How many tiles, from the first on, are whole: of few rows, and neither decoded nor expanded.
 template <class C>
-HWY_INLINE size_t CountWhole(const Block<C>& b, const KeyTile* tiles, size_t count) {
+HWY_INLINE size_t CountWhole(const Block<C>& b, const KeyTile* tiles, const KeyTile* end) {
   const bool decodes = b.task.cache.type == HOB_CACHE_Q8_0;
   if (!b.Few() || decodes || (C::kExpands && b.rows >= kExpandRows)) return 0;
   size_t n = 0;
-  while (n < count && tiles[n].whole && tiles[n].last - tiles[n].first == b.rows) ++n;
+  while (tiles + n < end && tiles[n].whole) ++n;
   return n;
 }
 
-// And how many of `whole` such tiles give their values together: those of a chunk that lie one
+// And how many of `whole` such tiles of a chunk give their values together: those that lie one
 // behind the other, if a row of them is read at once.
 template <class C>
 HWY_INLINE size_t CountTogether(const Block<C>& b, const KeyTile* tiles, size_t whole) {
-  if (!C::kTileScales) return 0;
   if (b.layout.padded_dim > 4 * OutputsPerVector()) return HWY_MIN(whole, 1);
   size_t n = 0;
-  while (n < whole && tiles[n].chunk == tiles[0].chunk &&
-         tiles[n].lanes == tiles[0].lanes + n * b.layout.TileLanes()) {
-    ++n;
-  }
+  while (n < whole && tiles[n].lanes == tiles[0].lanes + n * b.layout.TileLanes()) ++n;
   return n;
 }
 
@@ -953,7 +943,6 @@ HWY_NOINLINE void WholeScores(const Block<C>& b, const KeyTile* tiles, size_t co
                        nullptr,
                        0,
                        nullptr,
-                       nullptr,
                        kKeyTile,
                        0};
   for (const KeyTile* tile = tiles; tile < tiles + count; ++tile) {
@@ -968,9 +957,10 @@ HWY_NOINLINE void WholeScores(const Block<C>& b, const KeyTile* tiles, size_t co
   }
 }
 
-// AddValues() of whole tiles that give their values together.
+// AddValues() of whole tiles that give their values together. opens: they are a chunk's first.
 template <class C>
-HWY_NOINLINE void AddWholeValues(const Block<C>& b, const KeyTile* tiles, size_t count) {
+HWY_NOINLINE void AddWholeValues(const Block<C>& b, const KeyTile* tiles, size_t count,
+                                 bool opens) {
   using Direct = typename C::Direct;
   [[maybe_unused]] const typename C::Scope scope;
   const size_t step = OutputsPerVector(), dim = b.layout.padded_dim;
@@ -980,12 +970,10 @@ HWY_NOINLINE void AddWholeValues(const Block<C>& b, const KeyTile* tiles, size_t
         b, tiles[0], d, std::min<size_t>(4, (dim - d) / step), nullptr, stride, nullptr, 0};
     const size_t groups = kKeyTile / b.layout.group;
     const auto* v = b.Values(tiles[0]) + b.layout.ValuePart(part) + in_part;
-    Grid<Direct> grid = values.GridFor(0, v, 0, groups, b.w.factor + tiles[0].Slot(0));
-    if (tiles[0].opens) grid.from = nullptr;
+    Grid<Direct> grid = values.GridFor(0, v, 0, groups);
+    if (opens) grid.from = nullptr;
     grid.times = count;
-    grid.w_gap = b.layout.TileLanes() - groups * stride;
     grid.x_gap = b.rows * kKeyTile - groups * Direct::kSteps;
-    grid.factor_gap = kFewRows;
     GridSlices(std::move(grid), b.rows, values.slices);
   }
 }
@@ -1004,113 +992,53 @@ HWY_INLINE void CapScores(float* scores, float softcap) {
   }
 }
 
-// The largest of the scores in each lane that is no NaN, or -inf.
-HWY_INLINE VF32 LaneMaxima(const float* scores) {
-  const DF32 df;
-  VF32 max = hn::Set(df, -HUGE_VALF);
-  for (size_t i = 0; i < kKeyTile; i += hn::Lanes(df)) {
-    max = LargerNumber(hn::LoadU(df, scores + i), max);
-  }
-  return max;
-}
-
-// The largest scores of rows r to r + 3 of a tile, the last row's again where there are fewer: in
-// each 128 bits those of some keys.
-template <class C>
-HWY_INLINE VF32 RowMaxima(const Block<C>& b, const KeyTile& tile, size_t r) {
-  const auto row = [&](size_t i) { return b.ScoresOf(tile, std::min(r + i, tile.last - 1)); };
-  return MaximaOf4(DF32(), LaneMaxima(row(0)), LaneMaxima(row(1)), LaneMaxima(row(2)),
-                   LaneMaxima(row(3)));
-}
-
 // What a row does not see of a tile gets a score of -inf, so a weight of exactly 0; the others are
 // capped.
 template <class C>
 HWY_INLINE void HideUnseen(const Block<C>& b, const KeyTile& tile) {
-  if (tile.whole && b.task.options.softcap == 0.0f) return;
-  for (size_t r = tile.first; r < tile.last; ++r) {
+  const float softcap = b.task.options.softcap;
+  if (tile.whole && softcap == 0.0f) return;
+  for (size_t r = 0; r < b.rows; ++r) {
     float* scores = b.ScoresOf(tile, r);
-    if (b.task.options.softcap != 0.0f) CapScores(scores, b.task.options.softcap);
     const KeyRange seen = b.Seen(r, tile.t);
-    if (seen.begin > 0) std::fill(scores, scores + seen.begin, -HUGE_VALF);
-    if (seen.end < kKeyTile) std::fill(scores + seen.end, scores + kKeyTile, -HUGE_VALF);
+    if (softcap != 0.0f && seen.begin < seen.end) CapScores(scores, softcap);
+    std::fill(scores, scores + seen.begin, -HUGE_VALF);
+    std::fill(scores + seen.end, scores + kKeyTile, -HUGE_VALF);
   }
 }
 
-// Finds the tile's maxima and from them, for all rows at once, the new maxima and how far the rows
-// are scaled down.
+// The largest score of row r of a chunk in each lane that is no NaN, or -inf.
 template <class C>
-HWY_INLINE void UpdateMaxima(const Block<C>& b, const KeyTile& tile) {
+HWY_INLINE VF32 LaneMaxima(const Block<C>& b, const Span& span, size_t chunk, size_t r) {
   const DF32 df;
-  const Workspace& w = b.w;
-  float* const tile_max = w.tile_max + tile.Slot(0);
-  float* const chunk_max = w.max + ChunkRow(tile.chunk, 0);
-  HideUnseen(b, tile);
+  VF32 max = hn::Set(df, -HUGE_VALF);
+  for (const KeyTile* tile = span.Begin(chunk); tile < span.End(chunk); ++tile) {
+    const float* scores = b.ScoresOf(*tile, r);
+    for (size_t i = 0; i < kKeyTile; i += hn::Lanes(df)) {
+      max = LargerNumber(hn::LoadU(df, scores + i), max);
+    }
+  }
+  return max;
+}
+
+// The rows' largest scores in a chunk.
+template <class C>
+HWY_NOINLINE void FindMaxima(const Block<C>& b, const Span& span, size_t chunk) {
+  const DF32 df;
   const hn::CappedTag<float, 4> df4;
-  for (size_t r = tile.first; r < tile.last; r += 4) {
-    VF32 max = RowMaxima(b, tile, r);
+  for (size_t r = 0; r < b.rows; r += 4) {
+    // Of rows that there are not, the first one's.
+    const VF32 m0 = LaneMaxima(b, span, chunk, r);
+    VF32 m1 = m0, m2 = m0, m3 = m0;
+    if (r + 1 < b.rows) m1 = LaneMaxima(b, span, chunk, r + 1);
+    if (r + 2 < b.rows) m2 = LaneMaxima(b, span, chunk, r + 2);
+    if (r + 3 < b.rows) m3 = LaneMaxima(b, span, chunk, r + 3);
+    VF32 max = MaximaOf4(df, m0, m1, m2, m3);
     if (hn::Lanes(df) > 4) max = hn::Max(max, hn::ReverseBlocks(df, max));
     if (hn::Lanes(df) > 8) max = hn::Max(max, hn::SwapAdjacentBlocks(max));
-    hn::StoreU(hn::ResizeBitCast(df4, max), df4, tile_max + r);
-  }
-  // Rows that see nothing of the tile, and what the last four rows' maxima left behind them.
-  std::fill(tile_max, tile_max + tile.first, -HUGE_VALF);
-  std::fill(tile_max + tile.last, tile_max + (b.Few() ? kFewRows : kRowBlock), -HUGE_VALF);
-  for (size_t r = tile.first / kPanel * kPanel; r < tile.last; r += hn::Lanes(df)) {
-    const VF32 old = hn::LoadU(df, chunk_max + r), found = hn::LoadU(df, tile_max + r);
-    const VF32 max = hn::IfThenElse(hn::Gt(found, old), found, old), shift = Shift(max);
-    hn::StoreU(max, df, chunk_max + r);
-    hn::StoreU(shift, df, w.shift + tile.Slot(r));
-    hn::StoreU(Exp2NonPositive(hn::Sub(old, shift)), df, w.factor + tile.Slot(r));
+    hn::StoreU(hn::ResizeBitCast(df4, max), df4, b.w.max + b.Slot(chunk, r));
   }
 }
-
-// Whether the tiles, `count` of them, begin with a whole chunk that all rows see, so that a vector
-// holds four rows of each of its tiles.
-template <class C>
-HWY_INLINE bool BeginWithWholeChunk(const Block<C>& b, const KeyTile* tiles, size_t count) {
-  if (hn::Lanes(DF32()) != 4 * kChunkTiles || count < kChunkTiles) return false;
-  if (tiles[0].chunk != tiles[kChunkTiles - 1].chunk) return false;
-  for (size_t i = 0; i < kChunkTiles; ++i) {
-    if (tiles[i].last - tiles[i].first != b.rows) return false;
-  }
-  return true;
-}
-
-// Of the maxima of a chunk's tiles, those of the tile kTiles before; of the first ones -inf.
-template <size_t kTiles>
-HWY_INLINE VF32 EarlierTiles(VF32 maxima) {
-  const DF32 df;
-  return hn::IfThenElse(hn::FirstN(df, 4 * kTiles), hn::Set(df, -HUGE_VALF),
-                        hn::SlideUpLanes(df, maxima, 4 * kTiles));
-}
-
-// UpdateMaxima for the tiles of such a chunk, with a vector for all of them instead of one for
-// each.
-template <class C>
-HWY_INLINE void UpdateChunkMaxima(const Block<C>& b, const KeyTile* tiles) {
-  const DF32 df;
-  const Workspace& w = b.w;
-  for (size_t i = 0; i < kChunkTiles; ++i) HideUnseen(b, tiles[i]);
-  for (size_t r = 0; r < b.rows; r += 4) {
-    // Four rows of the first tile, of the second, of the third, of the fourth.
-    const VF32 found = MaximaOfParts(df, RowMaxima(b, tiles[0], r), RowMaxima(b, tiles[1], r),
-                                     RowMaxima(b, tiles[2], r), RowMaxima(b, tiles[3], r));
-    const VF32 of_two = hn::Max(found, EarlierTiles<1>(found));
-    const VF32 max = hn::Max(of_two, EarlierTiles<2>(of_two)), shift = Shift(max);
-    HWY_ALIGN float maxima[kPanel], shifts[kPanel], factors[kPanel];
-    hn::Store(max, df, maxima);
-    hn::Store(shift, df, shifts);
-    hn::Store(Exp2NonPositive(hn::Sub(EarlierTiles<1>(max), shift)), df, factors);
-    constexpr size_t kFour = 4 * sizeof(float);
-    for (size_t i = 0; i < kChunkTiles; ++i) {
-      hwy::CopyBytes<kFour>(shifts + 4 * i, w.shift + tiles[i].Slot(r));
-      hwy::CopyBytes<kFour>(factors + 4 * i, w.factor + tiles[i].Slot(r));
-    }
-    hwy::CopyBytes<kFour>(maxima + 4 * (kChunkTiles - 1), w.max + ChunkRow(tiles[0].chunk, r));
-  }
-}
-static_assert(kChunkTiles == 4);
 
 // A tile's keys of a row whose number is `i` and on, modulo 16, as weights, not yet rounded.
 template <bool kForBF16>
@@ -1125,26 +1053,22 @@ HWY_INLINE void WeightsOf(const float* scores, size_t i, VF32 shift, VF32& p0, V
 }
 static_assert(kKeyTile == 4 * kPanel);
 
-// The scores of a row become weights; sums (16) takes them. A key that is not seen weighs 0, which
-// changes no sum.
+// The scores of a row become weights. Returns sum, one for each key modulo 16 (those from i on),
+// with these added. A key that is not seen weighs 0, which changes no sum.
 template <class C>
-HWY_INLINE void WeighKeys(float* scores, float shift, float factor, float* sums) {
+HWY_INLINE VF32 WeighKeys(float* scores, size_t i, VF32 shift, VF32 sum) {
   const DF32 df;
-  const VF32 down = hn::Set(df, shift);
-  for (size_t i = 0; i < kPanel; i += hn::Lanes(df)) {
-    VF32 p0, p1, p2, p3;
-    WeightsOf<C::kPairs>(scores, i, down, p0, p1, p2, p3);
-    if constexpr (C::kPairs) {
-      p0 = RoundWeightToBF16(p0), p1 = RoundWeightToBF16(p1);
-      p2 = RoundWeightToBF16(p2), p3 = RoundWeightToBF16(p3);
-    }
-    hn::StoreU(p0, df, scores + i);
-    hn::StoreU(p1, df, scores + kPanel + i);
-    hn::StoreU(p2, df, scores + 2 * kPanel + i);
-    hn::StoreU(p3, df, scores + 3 * kPanel + i);
-    const VF32 sum = hn::Mul(hn::LoadU(df, sums + i), hn::Set(df, factor));
-    hn::StoreU(hn::Add(hn::Add(hn::Add(hn::Add(sum, p0), p1), p2), p3), df, sums + i);
+  VF32 p0, p1, p2, p3;
+  WeightsOf<C::kPairs>(scores, i, shift, p0, p1, p2, p3);
+  if constexpr (C::kPairs) {
+    p0 = RoundWeightToBF16(p0), p1 = RoundWeightToBF16(p1);
+    p2 = RoundWeightToBF16(p2), p3 = RoundWeightToBF16(p3);
   }
+  hn::StoreU(p0, df, scores + i);
+  hn::StoreU(p1, df, scores + kPanel + i);
+  hn::StoreU(p2, df, scores + 2 * kPanel + i);
+  hn::StoreU(p3, df, scores + 3 * kPanel + i);
+  return hn::Add(hn::Add(hn::Add(hn::Add(sum, p0), p1), p2), p3);
 }
 
 // The same where weights are wanted in pairs, which is where a vector has 16 lanes and the CPU
@@ -1152,140 +1076,118 @@ HWY_INLINE void WeighKeys(float* scores, float shift, float factor, float* sums)
 // ones adds as WeighKeys does, but for sums that are subnormal, which it takes for zero. They are
 // too small to matter: some weight of the row was 1, so that sum16 is 1 or more, and what is
 // added to its terms, or merged with them, rounds as if it were zero.
-HWY_INLINE void WeighPairs(float* scores, float shift, float factor, float* sums) {
+HWY_INLINE VF32 WeighPairs(float* scores, VF32 shift, VF32 sum) {
   const DF32 df;
   const DU32 du;
   VF32 p0, p1, p2, p3;
-  WeightsOf<true>(scores, 0, hn::Set(df, shift), p0, p1, p2, p3);
+  WeightsOf<true>(scores, 0, shift, p0, p1, p2, p3);
   const VU32 first = RoundToHalves(p0, p1), second = RoundToHalves(p2, p3);
   hn::StoreU(hn::BitCast(df, hn::RotateRight<16>(first)), df, scores);
   hn::StoreU(hn::BitCast(df, hn::RotateRight<16>(second)), df, scores + kPanel);
   const VU32 ones = hn::Set(du, 0x3F803F80u);
-  VF32 sum = hn::Mul(hn::LoadU(df, sums), hn::Set(df, factor));
-  sum = BF16Dot(sum, SplitHalves(first), ones);
-  hn::StoreU(BF16Dot(sum, SplitHalves(second), ones), df, sums);
+  return BF16Dot(BF16Dot(sum, SplitHalves(first), ones), SplitHalves(second), ones);
 }
 
-// Rows' scores become weights; sums are scaled to the new maximum. A function of its own, in which
-// there are registers for all constants.
+// The rows' scores in a chunk become weights and sums. A function of its own, in which there are
+// registers for all constants.
 template <class C>
-HWY_NOINLINE void Weigh(const Block<C>& b, const KeyTile* tiles, size_t count) {
-  for (const KeyTile* tile = tiles; tile < tiles + count; ++tile) {
-    const float *shift = b.w.shift + tile->Slot(0), *factor = b.w.factor + tile->Slot(0);
-    for (size_t r = tile->first; r < tile->last; ++r) {
-      float *scores = b.ScoresOf(*tile, r), *sums = b.SumsOf(tile->chunk, r);
-      if constexpr (C::kPairsX) {
-        WeighPairs(scores, shift[r], factor[r], sums);
-      } else {
-        WeighKeys<C>(scores, shift[r], factor[r], sums);
+HWY_NOINLINE void Weigh(const Block<C>& b, const Span& span, size_t chunk) {
+  const DF32 df;
+  for (size_t r = 0; r < b.rows; ++r) {
+    const VF32 shift = Shift(hn::Set(df, b.w.max[b.Slot(chunk, r)]));
+    for (size_t i = 0; i < kPanel; i += hn::Lanes(df)) {
+      VF32 sum = hn::Zero(df);
+      for (const KeyTile* tile = span.Begin(chunk); tile < span.End(chunk); ++tile) {
+        float* scores = b.ScoresOf(*tile, r);
+        if constexpr (C::kPairsX) {
+          sum = WeighPairs(scores, shift, sum);
+        } else {
+          sum = WeighKeys<C>(scores, i, shift, sum);
+        }
       }
+      hn::StoreU(sum, df, b.SumsOf(chunk, r) + i);
     }
-  }
-}
-
-// Values of rows are scaled to the new maximum, unless AddValues does it; before a chunk's first
-// tile there are none.
-template <class C>
-HWY_INLINE void ScaleValues(const Block<C>& b, const KeyTile& tile) {
-  const size_t dim = b.layout.padded_dim;
-  if (tile.opens) return Clear(b.ValuesOf(tile.chunk, 0), b.rows * dim);
-  if (C::kTileScales && tile.whole) return;
-  for (size_t r = tile.first; r < tile.last; ++r) {
-    if (C::kTileScales && b.SeesTile(r, tile.t)) continue;
-    const float factor = b.w.factor[tile.Slot(r)];
-    if (factor != 1.0f) Scale(b.ValuesOf(tile.chunk, r), dim, factor);  // times 1 nothing changes
   }
 }
 
 // ---------------------------------------------------------------- chunks
 
-// Tiles that follow each other: one, or, of few rows, those of a span.
+// scores of a span.
 template <class C>
-HWY_INLINE void AttendTiles(const Block<C>& b, const KeyTile* tiles, size_t count) {
-  const bool decodes = C::kPairs && b.task.cache.type == HOB_CACHE_Q8_0;
-  for (size_t i = 0; i < count;) {
-    if (const size_t whole = CountWhole(b, tiles + i, count - i)) {
-      WholeScores(b, tiles + i, whole);
-      i += whole;
+HWY_INLINE void SpanScores(const Block<C>& b, const Span& span) {
+  for (const KeyTile* tile = span.tiles; tile < span.End();) {
+    if (const size_t whole = CountWhole(b, tile, span.End())) {
+      WholeScores(b, tile, whole);
+      tile += whole;
       continue;
     }
     if constexpr (C::kPairs) {
-      if (decodes) DecodeTile<true>(b, tiles[i]);
+      if (b.task.cache.type == HOB_CACHE_Q8_0) DecodeTile<true>(b, *tile);
     }
-    Scores(b, tiles[i++]);
+    Scores(b, *tile++);
   }
-  for (size_t i = 0; i < count;) {
-    if (BeginWithWholeChunk(b, tiles + i, count - i)) {
-      UpdateChunkMaxima(b, tiles + i);
-      i += kChunkTiles;
-    } else {
-      UpdateMaxima(b, tiles[i++]);
-    }
-  }
-  Weigh(b, tiles, count);
-  for (size_t i = 0; i < count;) {
-    const size_t whole = CountWhole(b, tiles + i, std::min(count - i, kChunkTiles));
-    if (const size_t together = CountTogether(b, tiles + i, whole)) {
-      AddWholeValues(b, tiles + i, together);
-      i += together;
+}
+
+// A chunk's weights . V.
+template <class C>
+HWY_INLINE void ChunkValues(const Block<C>& b, const Span& span, size_t chunk) {
+  const KeyTile *const begin = span.Begin(chunk), *const end = span.End(chunk);
+  for (const KeyTile* tile = begin; tile < end;) {
+    const size_t whole = CountWhole(b, tile, end);
+    if (const size_t together = CountTogether(b, tile, whole)) {
+      AddWholeValues(b, tile, together, tile == begin);
+      tile += together;
       continue;
     }
+    if (tile == begin) Clear(b.ValuesOf(chunk, 0), b.rows * b.layout.padded_dim);
     if constexpr (C::kPairs) {
-      if (decodes) DecodeTile<false>(b, tiles[i]);
+      if (b.task.cache.type == HOB_CACHE_Q8_0) DecodeTile<false>(b, *tile);
     }
-    ScaleValues(b, tiles[i]);
-    AddValues(b, tiles[i++]);
+    AddValues(b, *tile++);
   }
 }
 
-// The rows' max and sums of a chunk, as before its first key. Values are as before it where they
-// are added to.
+// The chunks of keys [begin, end), at most SpanKeys, for the rows that see any of them.
 template <class C>
-HWY_INLINE void OpenChunk(const Block<C>& b, size_t chunk) {
-  std::fill_n(b.w.max + ChunkRow(chunk, 0), b.Few() ? kFewRows : kRowBlock, -HUGE_VALF);
-  Clear(b.SumsOf(chunk, 0), b.rows * kPanel);
-}
-
-// The chunks of keys [begin, end), at most a span, for the rows that see any of them: what each
-// chunk gives from scratch. Then merge(chunks, seen_by): how many there were, and the rows of each.
-template <class C, class Merge>
-HWY_INLINE void AttendSpan(const Block<C>& b, size_t begin, size_t end, const Merge& merge) {
-  typename Block<C>::RowRange seen_by[kSpanChunks];
-  KeyTile tiles[kSpanTiles];
+HWY_INLINE Span SpanOf(const Block<C>& b, size_t begin, size_t end) {
+  Span span;
   size_t chunks = 0, count = 0;
   for (size_t t = begin; t < end; ++chunks) {
     const size_t chunk_end = std::min(end, t + kKeyChunk);
-    bool opens = true;
-    seen_by[chunks] = b.RowsThatSee(t, chunk_end);
-    OpenChunk(b, chunks);
+    span.seen_by[chunks] = b.RowsThatSee(t, chunk_end);
     for (; t < chunk_end; t += kKeyTile) {
-      const auto [first, last] = b.RowsThatSee(t, t + kKeyTile);
-      if (first == last) continue;
-      const bool whole = b.AllSee(first, last, t, t + kKeyTile);
-      tiles[count] = {t, b.layout.Tile(t), count, chunks, first, last, whole, opens};
-      opens = false;
-      if (b.Few()) {
-        ++count;
-      } else {
-        AttendTiles(b, tiles, 1);
-      }
+      const RowRange rows = b.RowsThatSee(t, t + kKeyTile);
+      if (rows.first == rows.last) continue;
+      const bool whole = b.AllSee(0, b.rows, t, t + kKeyTile);
+      span.tiles[count] = {t, b.layout.Tile(t), count, chunks, rows, whole};
+      ++count;
     }
+    span.tiles_end[chunks] = count;
   }
-  AttendTiles(b, tiles, count);
-  merge(chunks, seen_by);
+  span.chunks = chunks;
+  return span;
+}
+
+// What each chunk of a span gives from scratch: max, sums and chunk.
+template <class C>
+HWY_INLINE void AttendSpan(const Block<C>& b, const Span& span) {
+  SpanScores(b, span);
+  for (const KeyTile* tile = span.tiles; tile < span.End(); ++tile) HideUnseen(b, *tile);
+  for (size_t chunk = 0; chunk < span.chunks; ++chunk) FindMaxima(b, span, chunk);
+  for (size_t chunk = 0; chunk < span.chunks; ++chunk) Weigh(b, span, chunk);
+  for (size_t chunk = 0; chunk < span.chunks; ++chunk) ChunkValues(b, span, chunk);
 }
 
 // The chunks of a span are merged into all, one after the other: first the factors of each, which
 // wait for each other's maximum only, then rows and values.
 template <class C>
-HWY_NOINLINE void MergeSpan(const Block<C>& b, size_t chunks,
-                            const typename Block<C>::RowRange* seen_by) {
+HWY_NOINLINE void MergeSpan(const Block<C>& b, const Span& span) {
   const DF32 df;
   const Workspace& w = b.w;
   const size_t dim = b.layout.padded_dim;
-  for (size_t chunk = 0; chunk < chunks; ++chunk) {
+  for (size_t chunk = 0; chunk < span.chunks; ++chunk) {
     for (size_t r = 0; r < b.rows; r += hn::Lanes(df)) {
-      const size_t at = ChunkRow(chunk, r);
+      const size_t at = b.Slot(chunk, r);
       // Of rows that see nothing of the chunk -infinity.
       const VF32 found = hn::LoadU(df, w.max + at), all = hn::LoadU(df, w.all_max + r);
       const VF32 max = hn::IfThenElse(hn::Gt(found, all), found, all), shift = Shift(max);
@@ -1297,10 +1199,10 @@ HWY_NOINLINE void MergeSpan(const Block<C>& b, size_t chunks,
       hn::StoreU(max, df, w.all_max + r);
     }
   }
-  for (size_t chunk = 0; chunk < chunks; ++chunk) {
-    for (size_t r = seen_by[chunk].first; r < seen_by[chunk].last; ++r) {
-      const float factor = w.factor[ChunkRow(chunk, r)];
-      const float all_factor = w.all_factor[ChunkRow(chunk, r)];
+  for (size_t chunk = 0; chunk < span.chunks; ++chunk) {
+    for (size_t r = span.seen_by[chunk].first; r < span.seen_by[chunk].last; ++r) {
+      const float factor = w.factor[b.Slot(chunk, r)];
+      const float all_factor = w.all_factor[b.Slot(chunk, r)];
       MergeRow(b.SumsOf(chunk, r), factor, w.all_sums + r * kPanel, all_factor, kPanel);
       MergeRow(b.ValuesOf(chunk, r), factor, w.all + r * dim, all_factor, dim);
     }
@@ -1348,8 +1250,9 @@ void AttendAs(const AttentionTask& task, size_t kv_head, size_t row_begin, size_
   Prepare(b);
   const size_t begin = b.w.begin[0] / kKeyChunk * kKeyChunk, end = b.w.end[b.rows - 1];
   for (size_t t = begin; t < end; t += b.SpanKeys()) {
-    AttendSpan(b, t, std::min(end, t + b.SpanKeys()),
-               [&](size_t chunks, const auto* seen_by) HWY_ATTR { MergeSpan(b, chunks, seen_by); });
+    const Span span = SpanOf(b, t, std::min(end, t + b.SpanKeys()));
+    AttendSpan(b, span);
+    MergeSpan(b, span);
   }
   for (size_t r = 0; r < b.rows; ++r) {
     FinishRow(b.w.all_sums + r * kPanel, dim, task.cache.head_dim, b.w.all + r * dim,
@@ -1374,17 +1277,16 @@ void AttendChunksAs(const AttentionTask& task, size_t kv_head, size_t chunk_begi
   const PartialLayout layout(task);
   Prepare(b);
   for (size_t t = chunk_begin * kKeyChunk; t < end; t += b.SpanKeys()) {
-    const auto keep = [&](size_t chunks, const auto* seen_by) HWY_ATTR {
-      for (size_t chunk = 0; chunk < chunks; ++chunk) {
-        for (size_t r = seen_by[chunk].first; r < seen_by[chunk].last; ++r) {
-          float* record = partials + layout.At(kv_head, r, t / kKeyChunk + chunk);
-          record[0] = b.w.max[ChunkRow(chunk, r)];
-          std::memcpy(record + kPanel, b.SumsOf(chunk, r), kPanel * sizeof(float));
-          std::memcpy(record + 2 * kPanel, b.ValuesOf(chunk, r), dim * sizeof(float));
-        }
+    const Span span = SpanOf(b, t, std::min(end, t + b.SpanKeys()));
+    AttendSpan(b, span);
+    for (size_t chunk = 0; chunk < span.chunks; ++chunk) {
+      for (size_t r = span.seen_by[chunk].first; r < span.seen_by[chunk].last; ++r) {
+        float* record = partials + layout.At(kv_head, r, t / kKeyChunk + chunk);
+        record[0] = b.w.max[b.Slot(chunk, r)];
+        std::memcpy(record + kPanel, b.SumsOf(chunk, r), kPanel * sizeof(float));
+        std::memcpy(record + 2 * kPanel, b.ValuesOf(chunk, r), dim * sizeof(float));
       }
-    };
-    AttendSpan(b, t, std::min(end, t + b.SpanKeys()), keep);
+    }
   }
 }
 

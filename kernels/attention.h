@@ -29,9 +29,9 @@
 
 namespace hob {
 
-// Keys whose scores are computed together; part of the numerical contract.
+// Keys whose scores are computed together.
 inline constexpr size_t kKeyTile = 64;
-// Keys that are reduced from scratch, then merged in order; part of the contract too.
+// Keys that are reduced from scratch, then merged in order; part of the numerical contract.
 inline constexpr size_t kKeyChunk = 256;
 // Most rows (query tokens x heads of one group) in one unit of work. Bits do not depend on it.
 inline constexpr size_t kRowBlock = 96;

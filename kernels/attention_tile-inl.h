@@ -76,21 +76,18 @@ struct Grid {
   size_t groups;
   const float* from;  // slices side by side, as in c; nullptr: zeros
   size_t from_stride;
-  const float* factor;  // one for each row, which `from` is multiplied with; nullptr: it is not
   float* c;
   size_t c_stride;
   // Lanes of a row of w of which those that are in no slice are wanted soon, too; 0: they are not,
   // or they have been asked for. Whoever reads only a part of each row is not foreseen.
   size_t row;
-  // So many times `groups` follow, with factors of their own each; how far it is from the end of
-  // one to the next.
-  size_t times = 1, w_gap = 0, x_gap = 0, factor_gap = 0;
+  // So many times `groups` follow; how far it is in x from the end of one to the next.
+  size_t times = 1, x_gap = 0;
 
   void SkipRows(size_t rows) {
     row = 0;
     x += rows * x_stride;
     if (from != nullptr) from += rows * from_stride;
-    if (factor != nullptr) factor += rows;
     c += rows * c_stride;
   }
   void SkipSlices(size_t slices) {
@@ -122,14 +119,6 @@ HWY_INLINE void LoadRow(const float* from, VF32& a0, VF32& a1, VF32& a2, VF32& a
   }
 }
 
-template <size_t kSlices>
-HWY_INLINE void ScaleRow(float factor, VF32& a0, VF32& a1, VF32& a2, VF32& a3) {
-  const VF32 f = hn::Set(DF32(), factor);
-  a0 = hn::Mul(a0, f);
-  if constexpr (kSlices > 1) a1 = hn::Mul(a1, f);
-  if constexpr (kSlices > 2) a2 = hn::Mul(a2, f), a3 = hn::Mul(a3, f);
-}
-
 // kRows rows (1 to 4, or 6) of kSlices slices (1, 2 or 4). What is beyond them is never used and
 // costs nothing.
 template <class E, size_t kRows, size_t kSlices>
@@ -155,20 +144,10 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
     if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 4 * fs, a40, a41, a42, a43);
     if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 5 * fs, a50, a51, a52, a53);
   }
-  const float* f = grid.factor;
   const auto* x = grid.x;
   const auto* x3 = x + (kRows > 3 ? 3 * xs : 0);
   // Of six rows once: those of prompts, whose loop is a percent faster without another around it.
   for (size_t times = kRows > 4 ? 1 : grid.times; times > 0; --times) {
-    if (f != nullptr) {
-      ScaleRow<kSlices>(f[0], a00, a01, a02, a03);
-      if constexpr (kRows > 1) ScaleRow<kSlices>(f[1], a10, a11, a12, a13);
-      if constexpr (kRows > 2) ScaleRow<kSlices>(f[2], a20, a21, a22, a23);
-      if constexpr (kRows > 3) ScaleRow<kSlices>(f[3], a30, a31, a32, a33);
-      if constexpr (kRows > 4) ScaleRow<kSlices>(f[4], a40, a41, a42, a43);
-      if constexpr (kRows > 4) ScaleRow<kSlices>(f[5], a50, a51, a52, a53);
-      f += grid.factor_gap;
-    }
     const auto* const end = x + grid.groups * E::kSteps;
     // Unrolled, so that so few turns are left that the CPU foresees the last.
     HWY_UNROLL(4)
@@ -208,7 +187,6 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
         }
       }
     }
-    w0 += grid.w_gap, w1 += grid.w_gap, w2 += grid.w_gap, w3 += grid.w_gap;
     x += grid.x_gap, x3 += grid.x_gap;
   }
   const auto store = [&](size_t r, VF32 s0, VF32 s1, VF32 s2, VF32 s3) HWY_ATTR {

@@ -334,32 +334,6 @@ struct Query {
   float softcap;   // 0: none
 };
 
-// One tile of at most 64 keys, [begin, end): part = part rescaled + the tile.
-template <class Head>
-void AddTile(const Head& head, const Query& query, size_t begin, size_t end, Partial* part) {
-  float p[kKeyTile];
-  for (size_t t = begin; t < end; ++t) {
-    float score = Score(head, query.q, t);
-    if (query.softcap != 0.0f) score = Tanh(score) * (query.softcap * kLog2E);
-    p[t - begin] = score;
-  }
-  const float tile_max = MaxOf(p, end - begin);
-  const float max = tile_max > part->max ? tile_max : part->max;
-  const float shift = Shift(max);
-  const float factor = Exp2NonPositive(part->max - shift);
-  for (float& sum : part->sum) sum = sum * factor;
-  for (size_t t = begin; t < end; ++t) {
-    float& weight = p[t - begin];
-    weight = weight - shift;
-    weight =
-        head.type == HOB_CACHE_F32 ? Exp2NonPositive(weight) : RoundToBF16(Exp2ForBF16(weight));
-    part->sum[t % 16] = part->sum[t % 16] + weight;
-  }
-  for (size_t d = 0; d < head.head_dim; ++d) part->out[d] = part->out[d] * factor;
-  AddValues(head, p, begin, end, part);
-  part->max = max;
-}
-
 // all = all + chunk, both rescaled to their common maximum.
 void Merge(const Partial& chunk, size_t head_dim, Partial* all) {
   const float max = chunk.max > all->max ? chunk.max : all->max;
@@ -393,16 +367,28 @@ Query Prepare(hob_cache_type type, const float* q, size_t head_dim, float scale,
   return {scaled, softcap};
 }
 
-// The keys of chunk `chunk` that are among `keys`, from scratch.
+// The keys of chunk `chunk` that are among `keys`, into a part that has none.
 template <class Head>
 void AddChunk(const Head& head, const Query& query, KeyRange keys, size_t chunk, Partial* part) {
   const size_t begin = std::max(keys.begin, chunk * kKeyChunk);
   const size_t end = std::min(keys.end, (chunk + 1) * kKeyChunk);
-  for (size_t t = begin; t < end;) {
-    const size_t tile_end = std::min(end, (t / kKeyTile + 1) * kKeyTile);
-    AddTile(head, query, t, tile_end, part);
-    t = tile_end;
+  if (begin >= end) return;
+  float p[kKeyChunk];
+  for (size_t t = begin; t < end; ++t) {
+    float score = Score(head, query.q, t);
+    if (query.softcap != 0.0f) score = Tanh(score) * (query.softcap * kLog2E);
+    p[t - begin] = score;
   }
+  part->max = MaxOf(p, end - begin);
+  const float shift = Shift(part->max);
+  for (size_t t = begin; t < end; ++t) {
+    float& weight = p[t - begin];
+    weight = weight - shift;
+    weight =
+        head.type == HOB_CACHE_F32 ? Exp2NonPositive(weight) : RoundToBF16(Exp2ForBF16(weight));
+    part->sum[t % 16] = part->sum[t % 16] + weight;
+  }
+  AddValues(head, p, begin, end, part);
 }
 
 // One query row that sees `keys`; scratch (3, head_dim).

@@ -319,7 +319,7 @@ class Row {
     }
     if (unbounded_) is_nan_ = false;
     const size_t chunks = visible_ / kKeyChunk + 2;  // at most
-    rescales_ = kKeyChunk / kKeyTile + chunks + 1;
+    rescales_ = chunks + 1;
     double sum_error = 0;
     for (const Bounded& score : scores_) {
       const double below = max - score.want;

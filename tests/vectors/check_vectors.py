@@ -471,35 +471,29 @@ def shift_of(m):
     return F32(0) if m == -INFINITY else m
 
 
-def attention_tile(bf, q, keys, values, first, cap, state):
-    """Adds the keys `first` and on to state: max, 16 sums, out (head_dim)."""
-    top, sums, out = state
+def attention_chunk(bf, q, keys, values, first, cap):
+    """The largest score, 16 sums and out (head_dim) of the keys `first` and on."""
     s = pair_chain(bf, keys.T, q, 0, np.zeros(len(keys), F32))
     if cap:
         s = tanh(s) * (cap * LOG2E)
-    new_top = np.maximum(top, largest(s))
-    shift = shift_of(new_top)
-    f = exp2n(top - shift)
+    top = largest(s)
+    shift = shift_of(top)
     p = bf16(exp2n(s - shift, EXP2_FOR_BF16)) if bf else exp2n(s - shift)
-    sums = sums * f
+    sums = np.zeros(16, F32)
     for i, weight in enumerate(p):
         sums[(first + i) % 16] += weight
-    return new_top, sums, pair_chain(bf, values, p, first, out * f)
+    return top, sums, pair_chain(bf, values, p, first, np.zeros(len(q), F32))
 
 
 def attention_row(bf, q, keys, values, begin, end, cap):
-    dim = len(q)
-    empty = (-INFINITY, np.zeros(16, F32), np.zeros(dim, F32))
-    top, sums, out = empty
+    top, sums, out = -INFINITY, np.zeros(16, F32), np.zeros(len(q), F32)
     for chunk in range(begin // 256 * 256, end, 256):
-        state = (empty[0], empty[1].copy(), empty[2].copy())
-        for tile in range(chunk, min(chunk + 256, end), 64):
-            first, last = max(tile, begin), min(tile + 64, end)
-            if first < last:
-                state = attention_tile(bf, q, keys[first:last], values[first:last], first, cap, state)
-        new_top = np.maximum(top, state[0])
-        a, b = exp2n(top - shift_of(new_top)), exp2n(state[0] - shift_of(new_top))
-        sums, out, top = fma(state[1], b, sums * a), fma(state[2], b, out * a), new_top
+        first, last = max(chunk, begin), min(chunk + 256, end)
+        found, found_sums, found_out = attention_chunk(bf, q, keys[first:last], values[first:last],
+                                                       first, cap)
+        new_top = np.maximum(top, found)
+        a, b = exp2n(top - shift_of(new_top)), exp2n(found - shift_of(new_top))
+        sums, out, top = fma(found_sums, b, sums * a), fma(found_out, b, out * a), new_top
     total = sum16(sums)
     return out * (F32(0) if total == 0 else F32(1) / total)
 
