@@ -54,9 +54,10 @@ struct Layout {
 
   // Key element d, and value element d, of token t.
   size_t Key(size_t t, size_t d) const { return Page(t) + d / group * kKeyPage + t % kKeyPage; }
-  size_t Value(size_t t, size_t d) const {
+  size_t Value(size_t t, size_t d) const { return Tile(t) + ValueInTile(t, d); }
+  size_t ValueInTile(size_t t, size_t d) const {
     const size_t part = d / kValuePart * kValuePart, row = t % kKeyTile / group;
-    return Tile(t) + ValuePart(part) + row * ValueStride(part) + d % kValuePart;
+    return ValuePart(part) + row * ValueStride(part) + d % kValuePart;
   }
   // From a tile's values to those of the part that begins with element d, and from one group of
   // tokens to the next in it.
@@ -568,21 +569,27 @@ HWY_INLINE bool AllNormal(const float* scales, size_t n) {
   return hn::AllFalse(df, others);
 }
 
-// A vector of codes times their scales as bf16 in the high halves; kNormal: leaves rests below.
-template <bool kNormal>
-HWY_INLINE VU32 Decode(const int8_t* codes, VF32 scale) {
-  const DF32 df;
-  const DU32 du;
+// A vector of codes times their scales.
+HWY_INLINE VF32 Decode(const int8_t* codes, VF32 scale) {
   const hn::Rebind<int8_t, DI32> di8;
-  const VF32 x = hn::Mul(hn::ConvertTo(df, hn::PromoteTo(DI32(), hn::LoadU(di8, codes))), scale);
-  if constexpr (!kNormal) return RoundToBF16(x);
+  return hn::Mul(hn::ConvertTo(DF32(), hn::PromoteTo(DI32(), hn::LoadU(di8, codes))), scale);
+}
+
+// x rounded to bf16 in the high halves, with rests below them; normal, zero or infinite.
+HWY_INLINE VU32 RoundNormal(VF32 x) {
+  const DU32 du;
   const VU32 bits = hn::BitCast(du, x);
   const VU32 odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
   return hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFFu)));
 }
 
-HWY_INLINE VU32 JoinHalves(VU32 first, VU32 second) {
-  return hn::OrAnd(hn::ShiftRight<16>(second), first, hn::Set(DU32(), 0xFFFF0000u));
+// Both rounded to bf16, first in the high halves, second in the low ones; kNormal: as above.
+template <bool kNormal>
+HWY_INLINE VU32 RoundToPairs(VF32 first, VF32 second) {
+  if constexpr (kHasBF16Dot) return SplitHalves(RoundToHalves(first, second));
+  const VU32 high = kNormal ? RoundNormal(first) : RoundToBF16(first);
+  const VU32 low = kNormal ? RoundNormal(second) : RoundToBF16(second);
+  return hn::OrAnd(hn::ShiftRight<16>(low), high, hn::Set(DU32(), 0xFFFF0000u));
 }
 
 // One page of keys: lanes are tokens.
@@ -595,9 +602,8 @@ HWY_NOINLINE void DecodeKeys(const Q8Page& page, size_t head_dim, uint32_t* lane
       const int8_t* codes = page.codes + d * kKeyPage + i;
       uint32_t* to = lanes + d / 2 * kKeyPage + i;
       for (size_t at = d; at < end; at += 2, codes += 2 * kKeyPage, to += kKeyPage) {
-        const VU32 first = Decode<kNormal>(codes, scale);
-        const VU32 second = Decode<kNormal>(codes + kKeyPage, scale);
-        hn::StoreU(JoinHalves(first, second), DU32(), to);
+        const VF32 first = Decode(codes, scale), second = Decode(codes + kKeyPage, scale);
+        hn::StoreU(RoundToPairs<kNormal>(first, second), DU32(), to);
       }
     }
   }
@@ -608,18 +614,18 @@ template <bool kNormal>
 HWY_NOINLINE void DecodeValues(const Q8Page& page, size_t head_dim, const Layout& layout, size_t t,
                                uint32_t* tile) {
   const size_t dim = layout.padded_dim, blocks = Q8Blocks(head_dim);
-  const int8_t* codes = page.codes;
-  const float* scales = page.scales;
-  for (const size_t end = t + kKeyPage; t < end; t += 2, codes += 2 * dim, scales += 2 * blocks) {
-    for (size_t d = 0; d < dim; d += kBlock) {
-      const VF32 first_scale = hn::Set(DF32(), scales[d / kBlock]);
-      const VF32 second_scale = hn::Set(DF32(), scales[blocks + d / kBlock]);
-      const size_t block = std::min(dim - d, kBlock);
-      uint32_t* to = tile + layout.Value(t, d);
-      for (size_t i = 0; i < block; i += OutputsPerVector()) {
-        const VU32 first = Decode<kNormal>(codes + d + i, first_scale);
-        const VU32 second = Decode<kNormal>(codes + dim + d + i, second_scale);
-        hn::StoreU(JoinHalves(first, second), DU32(), to + i);
+  for (size_t d = 0; d < dim; d += kBlock) {
+    const size_t width = std::min(dim - d, kBlock), stride = layout.ValueStride(d - d % kValuePart);
+    const int8_t* codes = page.codes + d;
+    const float* scales = page.scales + d / kBlock;
+    uint32_t* to = tile + layout.ValueInTile(t, d);
+    for (size_t pair = 0; pair < kKeyPage / 2; ++pair, codes += 2 * dim, scales += 2 * blocks) {
+      const VF32 first_scale = hn::Set(DF32(), scales[0]);
+      const VF32 second_scale = hn::Set(DF32(), scales[blocks]);
+      for (size_t i = 0; i < width; i += OutputsPerVector()) {
+        const VF32 first = Decode(codes + i, first_scale);
+        const VF32 second = Decode(codes + dim + i, second_scale);
+        hn::StoreU(RoundToPairs<kNormal>(first, second), DU32(), to + pair * stride + i);
       }
     }
   }
@@ -637,7 +643,7 @@ HWY_INLINE void DecodeTile(const Block<CacheBF16>& b, const KeyTile& tile) {
   const size_t end = std::min(b.w.end[tile.rows.last - 1], t + kKeyTile);
   for (size_t at = begin; at < end; at += kKeyPage) {
     const Q8Page page = Q8PageAt(layout, head, at);
-    const bool normal = AllNormal(page.scales, Q8Blocks(cache.head_dim) * kKeyPage);
+    const bool normal = kHasBF16Dot || AllNormal(page.scales, Q8Blocks(cache.head_dim) * kKeyPage);
     if constexpr (kKeys) {
       uint32_t* lanes = b.w.tile + (at - t) / kKeyPage * b.layout.page;
       (normal ? DecodeKeys<true> : DecodeKeys<false>)(page, cache.head_dim, lanes);

@@ -294,7 +294,7 @@ TEST_P(AttentionTest, AwkwardDataMatchesTheReference) {
   }
 }
 
-// Scores far apart: weights below the cut-off, rescaling between tiles and chunks.
+// Scores far apart: weights below the cut-off, rescaling between chunks.
 TEST_P(AttentionTest, LargeScoresMatchTheReference) {
   Random random(405);
   for (hob_cache_type type : kTypes) {

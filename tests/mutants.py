@@ -157,7 +157,7 @@ MUTANTS = [
            "return hn::Mul(hn::LoadU(df, q + d), factor);", "attention_test",
            "*AttentionTest.AwkwardDataMatchesTheReference*"),
     Mutant("cache-scale", "the second token of a pair of a q8_0 cache has the scale of the first",
-           "kernels/attention.cc", "hn::Set(DF32(), scales[blocks + d / kBlock]);",
+           "kernels/attention.cc", "hn::Set(DF32(), scales[blocks]);",
            "first_scale;", "attention_test",
            "*AttentionTest.Q8IsBF16OfWhatItHolds*"),
     Mutant("quantize-pair", "the last of four blocks takes the maximum of its neighbour",
