@@ -308,21 +308,6 @@ HWY_INLINE VF32 Shift(VF32 max) {
   return hn::IfThenZeroElse(hn::Eq(max, hn::Set(DF32(), -HUGE_VALF)), max);
 }
 
-// Two vectors of bf16 values, in the high halves, as one of pairs: where a vector has 16 lanes.
-HWY_INLINE VF32 JoinPairs(VU32 x0, VU32 x1) {
-  const DU32 du;
-  const hn::Repartition<uint16_t, DU32> du16;
-  const auto high = hn::ConcatOdd(du16, hn::BitCast(du16, x1), hn::BitCast(du16, x0));
-  return hn::BitCast(DF32(), hn::RotateRight<16>(hn::BitCast(du, high)));
-}
-
-// Where the CPU rounds to bf16, to nearest even, what is subnormal to zero: x0's 16 values, then
-// x1's, each even one in the low half of a lane.
-HWY_INLINE VU32 RoundToHalves(VF32 x0, VF32 x1) {
-  const hn::Repartition<hwy::bfloat16_t, DF32> dbf16;
-  return hn::BitCast(DU32(), hn::OrderedDemote2To(dbf16, x0, x1));
-}
-
 // Of 32 halves the first 16 to the high, the others to the low half of lanes.
 HWY_INLINE VU32 SplitHalves(VU32 halves) {
   const DU32 du;
@@ -345,9 +330,8 @@ HWY_INLINE void AppendKey(const float* key, size_t dim, uint32_t* lanes) {
     const DU32 du;
     HWY_ALIGN uint32_t pairs[kPanel];
     for (; d + 2 * hn::Lanes(df) <= dim; d += 2 * hn::Lanes(df)) {
-      VF32 even, odd;
-      hn::LoadInterleaved2(df, key + d, even, odd);
-      hn::Store(hn::Or(RoundToBF16(even), hn::ShiftRight<16>(RoundToBF16(odd))), du, pairs);
+      const VF32 x0 = hn::LoadU(df, key + d), x1 = hn::LoadU(df, key + d + hn::Lanes(df));
+      hn::Store(BF16Pairs(x0, x1), du, pairs);
       for (size_t i = 0; i < hn::Lanes(du); ++i) lanes[(d / 2 + i) * kKeyPage] = pairs[i];
     }
   }
@@ -513,9 +497,9 @@ HWY_INLINE void PrepareQuery(const float* q, float scale, size_t head_dim, size_
   const size_t step = hn::Lanes(df);
   if constexpr (C::kPairsX) {
     for (size_t d = 0; d < padded_dim; d += 2 * step) {
-      const VU32 x0 = RoundToBF16(ScaledQuery(q, scale, d, head_dim));
-      const VU32 x1 = RoundToBF16(ScaledQuery(q, scale, d + step, head_dim));
-      hn::StoreU(JoinPairs(x0, x1), df, out + d / 2);
+      const VF32 x0 = ScaledQuery(q, scale, d, head_dim);
+      const VF32 x1 = ScaledQuery(q, scale, d + step, head_dim);
+      hn::StoreU(hn::BitCast(df, BF16Pairs(x0, x1)), df, out + d / 2);
     }
   } else {
     for (size_t d = 0; d < padded_dim; d += step) {
@@ -585,7 +569,7 @@ HWY_INLINE VU32 RoundNormal(VF32 x) {
 
 // Both rounded to bf16, first in the high halves, second in the low ones; kNormal: as above.
 template <bool kNormal>
-HWY_INLINE VU32 RoundToPairs(VF32 first, VF32 second) {
+HWY_INLINE VU32 JoinRounded(VF32 first, VF32 second) {
   if constexpr (kHasBF16Dot) return SplitHalves(RoundToHalves(first, second));
   const VU32 high = kNormal ? RoundNormal(first) : RoundToBF16(first);
   const VU32 low = kNormal ? RoundNormal(second) : RoundToBF16(second);
@@ -603,7 +587,7 @@ HWY_NOINLINE void DecodeKeys(const Q8Page& page, size_t head_dim, uint32_t* lane
       uint32_t* to = lanes + d / 2 * kKeyPage + i;
       for (size_t at = d; at < end; at += 2, codes += 2 * kKeyPage, to += kKeyPage) {
         const VF32 first = Decode(codes, scale), second = Decode(codes + kKeyPage, scale);
-        hn::StoreU(RoundToPairs<kNormal>(first, second), DU32(), to);
+        hn::StoreU(JoinRounded<kNormal>(first, second), DU32(), to);
       }
     }
   }
@@ -625,7 +609,7 @@ HWY_NOINLINE void DecodeValues(const Q8Page& page, size_t head_dim, const Layout
       for (size_t i = 0; i < width; i += OutputsPerVector()) {
         const VF32 first = Decode(codes + i, first_scale);
         const VF32 second = Decode(codes + dim + i, second_scale);
-        hn::StoreU(RoundToPairs<kNormal>(first, second), DU32(), to + pair * stride + i);
+        hn::StoreU(JoinRounded<kNormal>(first, second), DU32(), to + pair * stride + i);
       }
     }
   }

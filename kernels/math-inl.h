@@ -194,6 +194,26 @@ HWY_INLINE VU32 RoundToBF16(VF32 x) {
                         rounded);
 }
 
+// Where the CPU rounds to bf16, to nearest even, what is subnormal to zero: x0's 16 values, then
+// x1's, each even one in the low half of a lane. A NaN keeps what it carries.
+HWY_INLINE VU32 RoundToHalves(VF32 x0, VF32 x1) {
+  const hn::Repartition<hwy::bfloat16_t, DF32> dbf16;
+  return hn::BitCast(DU32(), hn::OrderedDemote2To(dbf16, x0, x1));
+}
+
+// Elements one behind the other, x0 and then x1, as RoundToBF16 rounds them, in pairs: each even
+// one in the high half of a lane, the next in the low half.
+HWY_INLINE VU32 BF16Pairs(VF32 x0, VF32 x1) {
+  const DF32 df;
+  if constexpr (kHasBF16Dot) {
+    const VF32 nan = hn::BitCast(df, hn::Set(DU32(), 0x7FC00000u));
+    x0 = hn::IfThenElse(hn::IsNaN(x0), nan, x0), x1 = hn::IfThenElse(hn::IsNaN(x1), nan, x1);
+    return hn::RotateRight<16>(RoundToHalves(x0, x1));
+  }
+  const VU32 even = RoundToBF16(hn::ConcatEven(df, x1, x0));
+  return hn::Or(even, hn::ShiftRight<16>(RoundToBF16(hn::ConcatOdd(df, x1, x0))));
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace hob
 HWY_AFTER_NAMESPACE();

@@ -632,9 +632,8 @@ void ToBF16Pairs(const float* x, size_t k, uint32_t* out) {
   const DU32 du;
   size_t i = 0;
   for (; i + 2 * hn::Lanes(df) <= k; i += 2 * hn::Lanes(df)) {
-    VF32 even, odd;
-    hn::LoadInterleaved2(df, x + i, even, odd);
-    hn::StoreU(hn::Or(RoundToBF16(even), hn::ShiftRight<16>(RoundToBF16(odd))), du, out + i / 2);
+    const VF32 x0 = hn::LoadU(df, x + i), x1 = hn::LoadU(df, x + i + hn::Lanes(df));
+    hn::StoreU(BF16Pairs(x0, x1), du, out + i / 2);
   }
   reference::ToBF16Pairs(x + i, k - i, out + i / 2);
 }
