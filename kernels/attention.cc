@@ -33,7 +33,7 @@
 namespace hob {
 namespace {
 
-size_t Padded(size_t head_dim) { return (head_dim + kPanel - 1) / kPanel * kPanel; }
+size_t Padded(size_t n) { return (n + kPanel - 1) / kPanel * kPanel; }
 size_t Q8Blocks(size_t head_dim) { return (head_dim + kBlock - 1) / kBlock; }
 
 // Where a KV head's keys, and its values, lie in a cache, in 32-bit lanes: an f32, a pair of bf16,
@@ -129,7 +129,7 @@ struct Workspace {
   float* max;         // (kSlots) of the chunks
   float* factor;      // (kSlots) what sums and chunk are multiplied with, to be merged
   float* all_factor;  // (kSlots) what all_sums and all are multiplied with before
-  float* all_max;     // (kSlots)
+  float* all_max;     // (kRowBlock)
   float* expanded;    // (kExpandSteps, kExpandWidth) a part of a tile, as f32
   uint32_t* tile;     // (kKeyTile / 2, padded_dim) decoded keys, then values, of a q8_0 cache
   float* edge;        // (kExpandWidth) a pair of tokens of which one does not count
@@ -156,7 +156,8 @@ Workspace WorkspaceIn(void* buffer, size_t head_dim) {
   take(&w.all, kRowBlock * padded);
   take(&w.sums, kRowBlock * kPanel);
   take(&w.all_sums, kRowBlock * kPanel);
-  for (float** array : {&w.max, &w.factor, &w.all_factor, &w.all_max}) take(array, kSlots);
+  for (float** array : {&w.max, &w.factor, &w.all_factor}) take(array, kSlots);
+  take(&w.all_max, kRowBlock);
   take(&w.expanded, kExpandSteps * kExpandWidth);
   take(&w.tile, kKeyTile / 2 * padded);
   take(&w.edge, kExpandWidth);
@@ -465,9 +466,7 @@ struct Block {
     return w.chunk + (chunk * rows + r) * layout.padded_dim;
   }
   // Where its maximum and factors are.
-  size_t Slot(size_t chunk, size_t r) const {
-    return chunk * ((rows + kPanel - 1) / kPanel * kPanel) + r;
-  }
+  size_t Slot(size_t chunk, size_t r) const { return chunk * Padded(rows) + r; }
 
   bool Few() const { return rows <= kFewRows; }
   size_t SpanKeys() const { return std::min(kSpanChunks, kRowBlock / rows) * kKeyChunk; }
@@ -521,7 +520,7 @@ HWY_INLINE void Prepare(const Block<C>& b) {
   const float softcap = task.options.softcap;
   const float scale = softcap == 0.0f ? task.scale * kLog2E : task.scale / softcap;
   const size_t dim = task.cache.head_dim, padded = b.layout.padded_dim, group = task.group();
-  std::fill_n(b.w.all_max, kSlots, -HUGE_VALF);
+  std::fill_n(b.w.all_max, kRowBlock, -HUGE_VALF);
   std::memset(b.w.all, 0, b.rows * padded * sizeof(float));
   std::memset(b.w.all_sums, 0, b.rows * kPanel * sizeof(float));
   for (size_t r = 0; r < b.rows; ++r) {
@@ -1180,7 +1179,7 @@ HWY_NOINLINE void MergeSpan(const Block<C>& b, const Span& span) {
       const size_t at = b.Slot(chunk, r);
       // Of rows that see nothing of the chunk -infinity.
       const VF32 found = hn::LoadU(df, w.max + at), all = hn::LoadU(df, w.all_max + r);
-      const VF32 max = hn::IfThenElse(hn::Gt(found, all), found, all), shift = Shift(max);
+      const VF32 max = LargerNumber(found, all), shift = Shift(max);
       VF32 all_factor = hn::Sub(all, shift), factor = hn::Sub(found, shift);
       VF32 same0 = all_factor, same1 = factor;
       Exp2NonPositive<false>(all_factor, factor, same0, same1);

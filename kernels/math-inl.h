@@ -103,12 +103,6 @@ HWY_INLINE void Exp2NonPositive(VF32& x0, VF32& x1, VF32& x2, VF32& x3) {
   x2 = hn::Mul(p2, power2), x3 = hn::Mul(p3, power3);
 }
 
-HWY_INLINE VF32 Exp2NonPositive(VF32 x) {
-  VF32 same0 = x, same1 = x, same2 = x;
-  Exp2NonPositive<false>(x, same0, same1, same2);
-  return x;
-}
-
 // x0 = tanh x0. Likewise x1.
 HWY_INLINE void Tanh(VF32& x0, VF32& x1) {
   const DF32 df;

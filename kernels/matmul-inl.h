@@ -100,6 +100,16 @@ HWY_INLINE void WidenCodes(const int8_t* q, int16_t* words) {
   }
 }
 
+// Where integer sums start whose activations have these sums, and what minimums are multiplied
+// with.
+template <class F>
+HWY_INLINE VI32 StartTerms(VI32 sum) {
+  return hn::Mul(sum, hn::Set(DI32(), -kZeroPoint<F>));
+}
+HWY_INLINE VF32 MinTerms(VF32 scale, VI32 sum) {
+  return hn::Mul(scale, hn::ConvertTo(DF32(), sum));
+}
+
 // The activations of step `step` (k / 32) for rows [row, row + rows).
 template <class F>
 HWY_INLINE StepActs ActsOf(const Q8Acts& acts, size_t m, size_t step, size_t row, size_t rows,
@@ -113,13 +123,13 @@ HWY_INLINE StepActs ActsOf(const Q8Acts& acts, size_t m, size_t step, size_t row
   };
   const auto store_terms = [&](VI32 sum, size_t sub, size_t r) HWY_ATTR {
     if constexpr (kZeroPoint<F> != 0) {
-      hn::Store(hn::Mul(sum, hn::Set(di, -kZeroPoint<F>)), di, terms->start[sub] + r);
+      hn::Store(StartTerms<F>(sum), di, terms->start[sub] + r);
     }
     if constexpr (F::kHasMin) {
       const float* scale = acts.scales + at + r;
       const VF32 x =
           rows - r < hn::Lanes(df) ? hn::LoadN(df, scale, rows - r) : hn::LoadU(df, scale);
-      hn::Store(hn::Mul(x, hn::ConvertTo(df, sum)), df, terms->min[sub] + r);
+      hn::Store(MinTerms(x, sum), df, terms->min[sub] + r);
     }
   };
   const int32_t* sums = acts.sums + 2 * step * m + row;
@@ -289,25 +299,21 @@ HWY_INLINE StepActs OnlyRowActs(const Q8Acts& acts, size_t steps, StreamTerms* t
   const DI32 di;
   constexpr bool kTwoSubs = kSubsPerStep<F> == 2;
   const size_t lanes = hn::Lanes(di);
-  const VI32 minus_zero = hn::Neg(hn::Set(di, kZeroPoint<F>));
   for (size_t next = 0; (kZeroPoint<F> != 0 || F::kHasMin) && next < steps; next += lanes) {
     const size_t i = std::min(next, steps - lanes);
     const VF32 scale = hn::LoadU(df, acts.scales + i);
     VI32 first, second;
     hn::LoadInterleaved2(di, acts.sums + 2 * i, first, second);
     if constexpr (kTwoSubs) {
-      hn::StoreInterleaved2(hn::Mul(first, minus_zero), hn::Mul(second, minus_zero), di,
-                            terms->start + 2 * i);
+      hn::StoreInterleaved2(StartTerms<F>(first), StartTerms<F>(second), di, terms->start + 2 * i);
       if constexpr (F::kHasMin) {
-        hn::StoreInterleaved2(hn::Mul(scale, hn::ConvertTo(df, first)),
-                              hn::Mul(scale, hn::ConvertTo(df, second)), df, terms->min + 2 * i);
+        hn::StoreInterleaved2(MinTerms(scale, first), MinTerms(scale, second), df,
+                              terms->min + 2 * i);
       }
     } else {
       const VI32 sum = hn::Add(first, second);
-      hn::StoreU(hn::Mul(sum, minus_zero), di, terms->start + i);
-      if constexpr (F::kHasMin) {
-        hn::StoreU(hn::Mul(scale, hn::ConvertTo(df, sum)), df, terms->min + i);
-      }
+      hn::StoreU(StartTerms<F>(sum), di, terms->start + i);
+      if constexpr (F::kHasMin) hn::StoreU(MinTerms(scale, sum), df, terms->min + i);
     }
   }
   return {acts.codes, acts.scales, terms->start, terms->min, 1, nullptr};

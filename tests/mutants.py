@@ -42,7 +42,7 @@ MUTANTS = [
            "code = CodeQuad<F, (kQuad ^ (F::kWidth == 4 ? 4 : 0)) % F::kQuads>(", "matmul_test",
            "*MatmulTest.ShapesMatchTheReference*"),
     Mutant("zero-point", "the zero point is off by one", "kernels/matmul-inl.h",
-           "hn::Set(di, -kZeroPoint<F>)", "hn::Set(di, 1 - kZeroPoint<F>)", "matmul_test",
+           "hn::Set(DI32(), -kZeroPoint<F>)", "hn::Set(DI32(), 1 - kZeroPoint<F>)", "matmul_test",
            "*MatmulTest.ShapesMatchTheReference*"),
     Mutant("saturation", "16-bit sums of 5-bit codes may saturate", "kernels/isa-inl.h",
            ": F::kMaxLevel <= 31  ? 4", ": F::kMaxLevel <= 31  ? 8", "matmul_test", "*MatmulTest.*"),
