@@ -337,7 +337,7 @@ struct Piece {
 
 // What comes out of a piece, besides codes.
 struct Terms {
-  HWY_ALIGN int32_t sums[2 * kPanel];  // [block][2]
+  HWY_ALIGN int32_t sums[2 * kPanel];  // [block][2], or [four][2][4] (SumsByFours)
   HWY_ALIGN float scale[kPanel];
   HWY_ALIGN float inverse[kPanel];  // 127 / the largest magnitude
   bool broken;                      // there is a NaN or an infinity
@@ -416,8 +416,24 @@ HWY_INLINE VI32 CodeSums8(VI8 codes) {
   return hn::BitCast(DI32(), hn::SumsOf8(above_zero));
 }
 
-// Of four vectors of such sums, those of 16, one vector's after the other's.
-HWY_INLINE VI32 CodeSums16(VI32 s0, VI32 s1, VI32 s2, VI32 s3) {
+// Whether the sums of a four of rows lie together as soon as they are made: all first ones, then
+// all second ones. Not where a four's take two vectors.
+HWY_INLINE bool SumsByFours(const Layout& layout) {
+  return layout.of_rows && hn::Lanes(DI32()) > 4;
+}
+
+// Which block's sum belongs into each lane, counted [block][2].
+HWY_INLINE VI32 SumOrder(bool by_fours) {
+  const DI32 di;
+  const VI32 lane = hn::Iota(di, 0);
+  if (!by_fours) return lane;
+  const VI32 row = hn::And(lane, hn::Set(di, 3)), second = hn::And(lane, hn::Set(di, 4));
+  const VI32 in_four = hn::Add(hn::Add(row, row), hn::ShiftRight<2>(second));
+  return hn::Or(hn::And(lane, hn::Set(di, ~7)), in_four);
+}
+
+// Of four vectors of such sums, those of 16: one vector's after the other's, or by fours.
+HWY_INLINE VI32 CodeSums16(VI32 s0, VI32 s1, VI32 s2, VI32 s3, bool by_fours) {
   const DI32 di;
   const hn::Repartition<uint64_t, DI32> du64;
   // In each 128 bits a sum of each vector: 0 1 0 1 and 2 3 2 3, then 0 1 2 3.
@@ -426,9 +442,9 @@ HWY_INLINE VI32 CodeSums16(VI32 s0, VI32 s1, VI32 s2, VI32 s3) {
   const VI32 sums = hn::Add(hn::BitCast(di, hn::InterleaveLower(du64, s01, s23)),
                             hn::BitCast(di, hn::InterleaveUpper(du64, s01, s23)));
   const size_t parts = hn::Lanes(di) / 4;
-  const VI32 lane = hn::Iota(di, 0);
-  const VI32 part = hn::And(lane, hn::Set(di, static_cast<int32_t>(parts - 1)));
-  const VI32 vector = hn::ShiftRightSame(lane, parts == 4 ? 2 : parts == 2 ? 1 : 0);
+  const VI32 wanted = SumOrder(by_fours);
+  const VI32 part = hn::And(wanted, hn::Set(di, static_cast<int32_t>(parts - 1)));
+  const VI32 vector = hn::ShiftRightSame(wanted, parts == 4 ? 2 : parts == 2 ? 1 : 0);
   const auto order = hn::IndicesFromVec(di, hn::Add(hn::ShiftLeft<2>(part), vector));
   return hn::TableLookupLanes(hn::Sub(sums, hn::Set(di, 16 * 128)), order);
 }
@@ -467,7 +483,8 @@ HWY_INLINE void CodesOfHalf(const Layout& layout, const Piece& piece, size_t i, 
   const VI32 s1 = PlaceCodes(layout, piece, terms->inverse, i + next);
   const VI32 s2 = PlaceCodes(layout, piece, terms->inverse, i + 2 * next);
   const VI32 s3 = PlaceCodes(layout, piece, terms->inverse, i + 3 * next);
-  hn::Store(CodeSums16(s0, s1, s2, s3), DI32(), terms->sums + 2 * i / kBlock);
+  const VI32 sums = CodeSums16(s0, s1, s2, s3, SumsByFours(layout));
+  hn::Store(sums, DI32(), terms->sums + 2 * i / kBlock);
 }
 
 // One half after the other. Not a loop, which GCC would not unroll: then no offset is a constant.
@@ -478,11 +495,13 @@ HWY_INLINE void CodesOf(const Layout& layout, const Piece& piece, Terms* terms) 
 
 // Where there is a NaN or an infinity, all codes are 0. Steps are passed by value, so that nothing
 // of the loop that calls it has to be in memory.
-HWY_NOINLINE void ZeroBroken(size_t block_codes, size_t four_codes, int8_t* codes, Terms* terms) {
+HWY_NOINLINE void ZeroBroken(size_t block_codes, size_t four_codes, bool sums_by_fours,
+                             int8_t* codes, Terms* terms) {
   for (size_t b = 0; b < hn::Lanes(DF32()); ++b) {
     if (terms->scale[b] == terms->scale[b]) continue;
     std::memset(codes + b / 4 * four_codes + b % 4 * block_codes, 0, kBlock);
-    terms->sums[2 * b] = terms->sums[2 * b + 1] = 0;
+    int32_t* sums = terms->sums + (sums_by_fours ? b / 4 * 8 + b % 4 : 2 * b);
+    sums[0] = sums[sums_by_fours ? 4 : 1] = 0;
   }
 }
 
@@ -497,7 +516,12 @@ HWY_INLINE void Place(const Layout& layout, const Piece& piece, const Terms& ter
     for (size_t i = 0; i < lanes / 4; ++i) {
       const Piece four = piece.Plus(i, layout.four);
       hn::Vec<decltype(di4)> first, second;
-      hn::LoadInterleaved2(di4, terms.sums + 8 * i, first, second);
+      if (SumsByFours(layout)) {
+        first = hn::Load(di4, terms.sums + 8 * i);
+        second = hn::Load(di4, terms.sums + 8 * i + 4);
+      } else {
+        hn::LoadInterleaved2(di4, terms.sums + 8 * i, first, second);
+      }
       hn::StoreU(hn::Load(df4, terms.scale + 4 * i), df4, four.scales);
       hn::StoreU(first, di4, four.sums);
       hn::StoreU(second, di4, four.sums + layout.sum_half);
@@ -530,7 +554,8 @@ HWY_INLINE void QuantizePieces(const Layout& layout, const Piece& first) {
     const VU32 maxima = last ? hn::Zero(DU32()) : Maxima(layout, next.x);
     CodesOf(layout, piece, &terms[turn]);
     if (HWY_UNLIKELY(terms[turn].broken)) {
-      ZeroBroken(layout.block.codes, layout.four.codes, piece.codes, &terms[turn]);
+      ZeroBroken(layout.block.codes, layout.four.codes, SumsByFours(layout), piece.codes,
+                 &terms[turn]);
     }
     Place(layout, piece, terms[turn]);
     if (last) return;
