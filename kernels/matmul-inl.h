@@ -177,15 +177,36 @@ HWY_INLINE void PrefetchStep(const PanelPair& panels, size_t panel_bytes, size_t
 template <class F>
 inline constexpr bool kInRegisters = (kDots<F> && kManyRegisters);
 
-// Whether the last step stores a tile's outputs where they belong: all of them are there, nothing
-// is to be done that takes registers, and no residual, which may lie in the same place, would be
-// overwritten between two sub-blocks.
+// Whether a tile's last step can store its outputs where they belong: the task wants all of them,
+// and nothing is to be done that takes registers.
+HWY_INLINE bool AllWanted(const MatmulTask& task, size_t n, const PanelPair& panels) {
+  return task.gate == nullptr && n + kPair <= task.n && panels.first != panels.second;
+}
+
+// Whether it does: no residual, which may lie in the same place, must be overwritten between two
+// sub-blocks.
 template <class F>
 HWY_INLINE bool StoresDirectly(const MatmulTask& task, size_t n, size_t rows,
                                const PanelPair& panels) {
-  return task.gate == nullptr && n + kPair <= task.n && panels.first != panels.second &&
-         (kSubsPerStep<F> == 1 || task.residual == nullptr) &&
+  return AllWanted(task, n, panels) && (kSubsPerStep<F> == 1 || task.residual == nullptr) &&
          (kInRegisters<F> || rows % kPairRows == 0);
+}
+
+// The outputs of a pair of panels, from n on, in one of a tile's steps: the first one starts from
+// zeros, and one that is `direct`, the last, stores where the task wants them. Else they are in c
+// (rows, 32).
+HWY_INLINE StepOutputs OutputsOfStep(const MatmulTask& task, size_t n, size_t row, float* c,
+                                     bool first, bool direct) {
+  HWY_ALIGN static constexpr float kZeros[kPair] = {};
+  StepOutputs out = {c, kPair, c, kPair, nullptr, nullptr};
+  if (first) out.from = kZeros, out.from_stride = 0;
+  if (direct) {
+    const size_t at = row * task.out_stride + n;
+    out.to = task.out + at, out.to_stride = task.out_stride;
+    out.bias = task.bias == nullptr ? nullptr : task.bias + n;
+    out.residual = task.residual == nullptr ? nullptr : task.residual + at;
+  }
+  return out;
 }
 
 // One step of some rows against both panels.
@@ -221,20 +242,15 @@ inline constexpr size_t kTilePairs = kInRegisters<F> ? 2 : 4;
 template <class F>
 HWY_INLINE void BlockTileStep(const MatmulTask& task, const TilePair& pair, const StepActs& x,
                               size_t row, size_t rows, size_t step) {
-  HWY_ALIGN static constexpr float kZeros[kPair] = {};
   const size_t steps = task.k / kBlock;
   PrefetchOutputs(task, pair.n, row, rows, step, steps);
   if (row == 0) PrefetchStep<F>(pair.panels, BlockFormat<F>::PanelBytes(task.k), step);
   const size_t block = step * kBlock / F::kValues * kPanelBlockBytes<F>;
   const PairStep w = {{pair.panels.first + block, pair.panels.second + block},
                       step % (F::kValues / kBlock)};
-  StepOutputs out = {pair.c, kPair, pair.c, kPair, nullptr, nullptr};
-  if (step == 0) out.from = kZeros, out.from_stride = 0;
-  if (pair.direct && step + 1 == steps) {
-    const size_t at = row * task.out_stride + pair.n;
-    out.to = task.out + at, out.to_stride = task.out_stride;
-    if (task.bias != nullptr) out.bias = task.bias + pair.n;
-    if (task.residual != nullptr) out.residual = task.residual + at;
+  const bool direct = pair.direct && step + 1 == steps;
+  const StepOutputs out = OutputsOfStep(task, pair.n, row, pair.c, step == 0, direct);
+  if (direct) {
     PairStepRows<F, true>(w, x, rows, out);
   } else {
     PairStepRows<F, false>(w, x, rows, out);
@@ -567,10 +583,10 @@ struct ValuePair {
   size_t first, groups;
 };
 
-// c (rows, 32) += b.acts (rows, acts_stride) against the groups of a pair of panels.
+// out (rows, 32) += b.acts (rows, acts_stride) against the groups of a pair of panels.
 template <class V>
 HWY_INLINE void ValueTile(const ValuePair& p, bool expand, size_t rows, size_t acts_stride,
-                          ValueBuffers& b, float* c) {
+                          ValueBuffers& b, const StepOutputs& out) {
   using T = typename V::Tile;
   using W = typename V::E::W;
   const size_t slice = OutputsPerVector();
@@ -587,7 +603,7 @@ HWY_INLINE void ValueTile(const ValuePair& p, bool expand, size_t rows, size_t a
       }
       for (size_t i = 0; i < kPair; i += 2 * slice) {
         TileRows<T>(b.weights + i, b.weights + i + slice, kPair, b.acts, acts_stride,
-                    p.groups * V::kSteps, rows, c + i, kPair, slice);
+                    p.groups * V::kSteps, rows, out.Output(i), slice);
       }
       return;
     }
@@ -596,7 +612,7 @@ HWY_INLINE void ValueTile(const ValuePair& p, bool expand, size_t rows, size_t a
     const auto* acts = reinterpret_cast<const typename V::E::X*>(b.acts);
     for (size_t i = 0; i < kPair; i += 2 * slice) {
       TileRows<typename V::E>(at(i), at(i + slice), kPanel, acts, acts_stride, p.groups, rows,
-                              c + i, kPair, slice);
+                              out.Output(i), slice);
     }
   }
 }
@@ -651,7 +667,6 @@ void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   for (size_t panel = panel_begin; panel < panel_end; panel += 2 * tiling.pairs) {
     const size_t pairs = std::min(tiling.pairs, (panel_end - panel + 1) / 2);
     for (size_t row = 0; row < task.m; row += tiling.rows) {
-      std::memset(b.c, 0, pairs * tiling.rows * kPair * sizeof(float));
       for (size_t g = 0; g < groups; g += at_once) {
         const bool last = g + at_once >= groups;
         const size_t next_row = row + tiling.rows < task.m ? row + tiling.rows : 0;
@@ -661,11 +676,13 @@ void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
         for (size_t i = 0; i < pairs; ++i) {
           const size_t first = panel + 2 * i;
           const ValuePair p = {PairAt(task, panel_bytes, first, panel_end), g, acts.groups};
-          float* const c = b.Outputs(i, tiling);
           PrefetchActs(next, i, pairs);
           if (last) PrefetchOutputs(task, first * kPanel, row, acts.rows, 0, 1);
-          ValueTile<V>(p, expand, acts.rows, tiling.steps, b, c);
-          if (last) StorePair(task, first, panel_end, row, acts.rows, c);
+          float* const c = b.Outputs(i, tiling);
+          const bool direct = last && AllWanted(task, first * kPanel, p.panels);
+          const StepOutputs out = OutputsOfStep(task, first * kPanel, row, c, g == 0, direct);
+          ValueTile<V>(p, expand, acts.rows, tiling.steps, b, out);
+          if (last && !direct) StorePair(task, first, panel_end, row, acts.rows, c);
         }
       }
     }

@@ -90,67 +90,103 @@ struct ElementBF16Half : ElementF32 {
   static HWY_INLINE VF32 Step(VF32 acc, VF32 w, VF32 x) { return BF16Step(acc, w, x); }
 };
 
+// The outputs of a tile's rows before and after a step, which may lie in the same place. A last
+// step (kLast) adds what is to be added to them.
+struct StepOutputs {
+  const float* from;
+  size_t from_stride;  // 0: all rows start from the same
+  float* to;
+  size_t to_stride;
+  const float* bias;      // or none: the same for all rows
+  const float* residual;  // or none: rows to_stride apart
+
+  HWY_INLINE StepOutputs Row(size_t row) const {
+    return {from + row * from_stride,
+            from_stride,
+            to + row * to_stride,
+            to_stride,
+            bias,
+            residual == nullptr ? nullptr : residual + row * to_stride};
+  }
+
+  // Those that begin at output i.
+  HWY_INLINE StepOutputs Output(size_t i) const {
+    return {from + i,
+            from_stride,
+            to + i,
+            to_stride,
+            bias == nullptr ? nullptr : bias + i,
+            residual == nullptr ? nullptr : residual + i};
+  }
+};
+
+// Stores a slice of a row, `at` after the first of c, that has had its last link.
+HWY_INLINE void StoreRow(VF32 acc, const StepOutputs& c, size_t at) {
+  const DF32 df;
+  if (c.bias != nullptr) acc = hn::Add(acc, hn::LoadU(df, c.bias + at));
+  if (c.residual != nullptr) acc = hn::Add(hn::LoadU(df, c.residual + at), acc);
+  hn::StoreU(acc, df, c.to + at);
+}
+
 // The most rows of a tile. With 16 registers 6: 12 accumulators, 2 weights and 1 activation, which
 // cover 2 FMA ports x 4 cycles of latency and load 8 vectors for 12 steps; with 32 registers 8.
 inline constexpr size_t kMostRows = kManyRegisters ? 8 : 6;
 
 // c[r][2 slices] += sum over g of w[g][2 slices] * x[r][g], for kRows rows r (1, 2, 4, 6 or 8).
 // w0, w1: the two slices at g = 0, w_stride lanes from one g to the next; x: rows x_stride apart;
-// c: the first slice of row 0, rows c_stride apart; the second slice is c_gap after the first.
+// c: of row 0 and its first slice; the second slice is `gap` after the first.
 template <class E, size_t kRows>
 HWY_NOINLINE void Tile(const typename E::W* HWY_RESTRICT w0, const typename E::W* HWY_RESTRICT w1,
                        size_t w_stride, const typename E::X* HWY_RESTRICT x, size_t x_stride,
-                       size_t groups, float* HWY_RESTRICT c, size_t c_stride, size_t c_gap) {
-  const DF32 df;
-  [[maybe_unused]] const typename E::Scope scope;
-  // Rows beyond kRows are never used; to give them an address costs nothing.
-  float* c1 = c + (kRows > 1 ? c_stride : 0);
-  float* c2 = c + (kRows > 2 ? 2 * c_stride : 0);
-  float* c3 = c + (kRows > 2 ? 3 * c_stride : 0);
-  float* c4 = c + (kRows > 4 ? 4 * c_stride : 0);
-  float* c5 = c + (kRows > 4 ? 5 * c_stride : 0);
-  float* c6 = c + (kRows > 6 ? 6 * c_stride : 0);
-  float* c7 = c + (kRows > 6 ? 7 * c_stride : 0);
-  const auto at = [&](const float* p) HWY_ATTR { return E::Start(hn::LoadU(df, p)); };
-  VF32 a00 = at(c), a01 = at(c + c_gap), a10 = at(c1), a11 = at(c1 + c_gap);
-  VF32 a20 = at(c2), a21 = at(c2 + c_gap), a30 = at(c3), a31 = at(c3 + c_gap);
-  VF32 a40 = at(c4), a41 = at(c4 + c_gap), a50 = at(c5), a51 = at(c5 + c_gap);
-  VF32 a60 = at(c6), a61 = at(c6 + c_gap), a70 = at(c7), a71 = at(c7 + c_gap);
-  for (size_t g = 0; g < groups; ++g, w0 += w_stride, w1 += w_stride, ++x) {
-    const auto v0 = E::Load(w0), v1 = E::Load(w1);
-    const auto x0 = E::Spread(x[0]);
-    a00 = E::Step(a00, v0, x0), a01 = E::Step(a01, v1, x0);
-    if constexpr (kRows > 1) {
-      const auto x1 = E::Spread(x[x_stride]);
-      a10 = E::Step(a10, v0, x1), a11 = E::Step(a11, v1, x1);
-    }
-    if constexpr (kRows > 2) {
-      const auto x2 = E::Spread(x[2 * x_stride]);
-      a20 = E::Step(a20, v0, x2), a21 = E::Step(a21, v1, x2);
-      const auto x3 = E::Spread(x[3 * x_stride]);
-      a30 = E::Step(a30, v0, x3), a31 = E::Step(a31, v1, x3);
-    }
-    if constexpr (kRows > 4) {
-      const auto x4 = E::Spread(x[4 * x_stride]);
-      a40 = E::Step(a40, v0, x4), a41 = E::Step(a41, v1, x4);
-      const auto x5 = E::Spread(x[5 * x_stride]);
-      a50 = E::Step(a50, v0, x5), a51 = E::Step(a51, v1, x5);
-    }
-    if constexpr (kRows > 6) {
-      const auto x6 = E::Spread(x[6 * x_stride]);
-      a60 = E::Step(a60, v0, x6), a61 = E::Step(a61, v1, x6);
-      const auto x7 = E::Spread(x[7 * x_stride]);
-      a70 = E::Step(a70, v0, x7), a71 = E::Step(a71, v1, x7);
+                       size_t groups, const StepOutputs& c, size_t gap) {
+  // Rows beyond kRows start from the first, and are never used.
+  const auto at = [&](size_t row, size_t i) HWY_ATTR {
+    return E::Start(hn::LoadU(DF32(), c.from + (row < kRows ? row * c.from_stride : 0) + i));
+  };
+  VF32 a00, a01, a10, a11, a20, a21, a30, a31, a40, a41, a50, a51, a60, a61, a70, a71;
+  {  // what is added to the outputs has its subnormals
+    [[maybe_unused]] const typename E::Scope scope;
+    a00 = at(0, 0), a01 = at(0, gap), a10 = at(1, 0), a11 = at(1, gap);
+    a20 = at(2, 0), a21 = at(2, gap), a30 = at(3, 0), a31 = at(3, gap);
+    a40 = at(4, 0), a41 = at(4, gap), a50 = at(5, 0), a51 = at(5, gap);
+    a60 = at(6, 0), a61 = at(6, gap), a70 = at(7, 0), a71 = at(7, gap);
+    for (size_t g = 0; g < groups; ++g, w0 += w_stride, w1 += w_stride, ++x) {
+      const auto v0 = E::Load(w0), v1 = E::Load(w1);
+      const auto x0 = E::Spread(x[0]);
+      a00 = E::Step(a00, v0, x0), a01 = E::Step(a01, v1, x0);
+      if constexpr (kRows > 1) {
+        const auto x1 = E::Spread(x[x_stride]);
+        a10 = E::Step(a10, v0, x1), a11 = E::Step(a11, v1, x1);
+      }
+      if constexpr (kRows > 2) {
+        const auto x2 = E::Spread(x[2 * x_stride]);
+        a20 = E::Step(a20, v0, x2), a21 = E::Step(a21, v1, x2);
+        const auto x3 = E::Spread(x[3 * x_stride]);
+        a30 = E::Step(a30, v0, x3), a31 = E::Step(a31, v1, x3);
+      }
+      if constexpr (kRows > 4) {
+        const auto x4 = E::Spread(x[4 * x_stride]);
+        a40 = E::Step(a40, v0, x4), a41 = E::Step(a41, v1, x4);
+        const auto x5 = E::Spread(x[5 * x_stride]);
+        a50 = E::Step(a50, v0, x5), a51 = E::Step(a51, v1, x5);
+      }
+      if constexpr (kRows > 6) {
+        const auto x6 = E::Spread(x[6 * x_stride]);
+        a60 = E::Step(a60, v0, x6), a61 = E::Step(a61, v1, x6);
+        const auto x7 = E::Spread(x[7 * x_stride]);
+        a70 = E::Step(a70, v0, x7), a71 = E::Step(a71, v1, x7);
+      }
     }
   }
-  hn::StoreU(a00, df, c), hn::StoreU(a01, df, c + c_gap);
-  if constexpr (kRows > 1) hn::StoreU(a10, df, c1), hn::StoreU(a11, df, c1 + c_gap);
-  if constexpr (kRows > 2) hn::StoreU(a20, df, c2), hn::StoreU(a21, df, c2 + c_gap);
-  if constexpr (kRows > 2) hn::StoreU(a30, df, c3), hn::StoreU(a31, df, c3 + c_gap);
-  if constexpr (kRows > 4) hn::StoreU(a40, df, c4), hn::StoreU(a41, df, c4 + c_gap);
-  if constexpr (kRows > 4) hn::StoreU(a50, df, c5), hn::StoreU(a51, df, c5 + c_gap);
-  if constexpr (kRows > 6) hn::StoreU(a60, df, c6), hn::StoreU(a61, df, c6 + c_gap);
-  if constexpr (kRows > 6) hn::StoreU(a70, df, c7), hn::StoreU(a71, df, c7 + c_gap);
+  const auto store = [&](size_t row, VF32 v0, VF32 v1) HWY_ATTR {
+    StoreRow(v0, c.Row(row), 0);
+    StoreRow(v1, c.Row(row), gap);
+  };
+  store(0, a00, a01);
+  if constexpr (kRows > 1) store(1, a10, a11);
+  if constexpr (kRows > 2) store(2, a20, a21), store(3, a30, a31);
+  if constexpr (kRows > 4) store(4, a40, a41), store(5, a50, a51);
+  if constexpr (kRows > 6) store(6, a60, a61), store(7, a70, a71);
 }
 
 // `rows` rows, as many at a time as there can be; what is left in fours, twos and one (with sixes,
@@ -158,21 +194,21 @@ HWY_NOINLINE void Tile(const typename E::W* HWY_RESTRICT w0, const typename E::W
 template <class E>
 HWY_INLINE void TileRows(const typename E::W* w0, const typename E::W* w1, size_t w_stride,
                          const typename E::X* x, size_t x_stride, size_t groups, size_t rows,
-                         float* c, size_t c_stride, size_t c_gap) {
+                         StepOutputs c, size_t gap) {
   size_t step = 0;
-  for (; rows > 0; rows -= step, x += step * x_stride, c += step * c_stride) {
+  for (; rows > 0; rows -= step, x += step * x_stride, c = c.Row(step)) {
     if (rows >= kMostRows && (kMostRows == 8 || rows != 8)) {
       step = kMostRows;
-      Tile<E, kMostRows>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
+      Tile<E, kMostRows>(w0, w1, w_stride, x, x_stride, groups, c, gap);
     } else if (rows >= 4) {
       step = 4;
-      Tile<E, 4>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
+      Tile<E, 4>(w0, w1, w_stride, x, x_stride, groups, c, gap);
     } else if (rows >= 2) {
       step = 2;
-      Tile<E, 2>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
+      Tile<E, 2>(w0, w1, w_stride, x, x_stride, groups, c, gap);
     } else {
       step = 1;
-      Tile<E, 1>(w0, w1, w_stride, x, x_stride, groups, c, c_stride, c_gap);
+      Tile<E, 1>(w0, w1, w_stride, x, x_stride, groups, c, gap);
     }
   }
 }
@@ -535,44 +571,6 @@ HWY_INLINE void DotFourRows(VCode w0, VCode w1, const int8_t* q, VI32& i00, VI32
   i10 = DotLane<F, kQuad>(i10, w0, q), i11 = DotLane<F, kQuad>(i11, w1, q), q += kBlock;
   i20 = DotLane<F, kQuad>(i20, w0, q), i21 = DotLane<F, kQuad>(i21, w1, q), q += kBlock;
   i30 = DotLane<F, kQuad>(i30, w0, q), i31 = DotLane<F, kQuad>(i31, w1, q);
-}
-
-// The outputs of a tile's rows before and after a step, which may lie in the same place. A last
-// step (kLast) adds what is to be added to them.
-struct StepOutputs {
-  const float* from;
-  size_t from_stride;  // 0: all rows start from the same
-  float* to;
-  size_t to_stride;
-  const float* bias;      // or none: the same for all rows
-  const float* residual;  // or none: rows to_stride apart
-
-  HWY_INLINE StepOutputs Row(size_t row) const {
-    return {from + row * from_stride,
-            from_stride,
-            to + row * to_stride,
-            to_stride,
-            bias,
-            residual == nullptr ? nullptr : residual + row * to_stride};
-  }
-
-  // Those that begin at output i.
-  HWY_INLINE StepOutputs Output(size_t i) const {
-    return {from + i,
-            from_stride,
-            to + i,
-            to_stride,
-            bias == nullptr ? nullptr : bias + i,
-            residual == nullptr ? nullptr : residual + i};
-  }
-};
-
-// Stores a slice of a row, `at` after the first of c, that has had its last link.
-HWY_INLINE void StoreRow(VF32 acc, const StepOutputs& c, size_t at) {
-  const DF32 df;
-  if (c.bias != nullptr) acc = hn::Add(acc, hn::LoadU(df, c.bias + at));
-  if (c.residual != nullptr) acc = hn::Add(hn::LoadU(df, c.residual + at), acc);
-  hn::StoreU(acc, df, c.to + at);
 }
 
 // The two slices of one row take one link each, that of sub-block `sub`.

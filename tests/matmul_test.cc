@@ -219,6 +219,25 @@ TEST_P(MatmulTest, BiasAndResidual) {
   }
 }
 
+// What is added keeps its subnormals, also in a format whose sums flush theirs.
+TEST_P(MatmulTest, SubnormalBiasAndResidual) {
+  Random random(308);
+  const size_t k = test::Depths(format())[1], m = 18, n = 48;
+  Problem p(format(), m, n, k, Data::kNormal, Blocks::kEncoded, random);
+  p.act.CopyFrom(std::vector<float>(m * k).data(), k);  // the sums are 0
+  for (float& value : p.bias) value *= 0x1p-140f;
+  for (float& value : p.residual) value *= 0x1p-140f;
+  const std::vector<float> want = p.Reference(true, Residual::kSeparate);
+  OnEveryTarget([&] {
+    const Prepared prepared(p, m, n);
+    Matrix out(m, n, n + 5), residual(m, n, n + 5);
+    residual.CopyFrom(p.residual.data(), n);
+    const MatmulTask task = prepared.Task(p, out, true, residual.data());
+    RunKernel([&] { MatmulPanels(format(), task, 0, prepared.panels()); });
+    EXPECT_TRUE(SameMatrix(out, want.data(), n, m, n));
+  });
+}
+
 // Threads take ranges of panels and of rows; no division of the work may show in the bits.
 TEST_P(MatmulTest, AnyRangesOfPanelsAndRows) {
   Random random(304);
