@@ -20,10 +20,13 @@ size_t LogicalCpus() {
 }
 
 // Chunks that each participant gets of a large op, so that a slow one does not hold up the others.
-// With one row memory is faster where chunks are longer.
+// With one row memory is faster where chunks are longer: there are two of kLongChunk bytes or more
+// of weights, or else one.
 constexpr size_t kChunksPerParticipant = 4, kChunksOfOneRow = 2;
-// The least work in a chunk, about a microsecond's: multiply-adds, or elements of row ops.
-constexpr size_t kMinMultiplyAdds = size_t{1} << 15;
+constexpr size_t kLongChunk = size_t{512} << 10;
+// The least work in a chunk, a microsecond's or two: multiply-adds, or elements of row ops. Those
+// of attention each read bytes of their own, from memory while tokens come one by one.
+constexpr size_t kMinMultiplyAdds = size_t{1} << 15, kMinOfAttention = size_t{1} << 13;
 constexpr size_t kMinElements = size_t{1} << 12;
 // The matmul kernels work on pairs of panels.
 constexpr size_t kPanelStep = 2;
@@ -132,13 +135,22 @@ Executor::Split Executor::Divide(size_t units, size_t step, size_t least, size_t
   return {units, step, std::clamp<size_t>(whole, 1, most)};
 }
 
+// How many chunks a participant gets of a matmul.
+size_t Executor::MatmulChunks(const Op& op) const {
+  if (OutputRows(op) > 1) return kChunksPerParticipant;
+  size_t bytes = 0;
+  for (const WeightMatrix* weight : {op.matrix, op.gate}) {
+    if (weight != nullptr) bytes += weight->format->packed_bytes(weight->n, weight->k);
+  }
+  return std::clamp<size_t>(bytes / region_.at_once() / kLongChunk, 1, kChunksOfOneRow);
+}
+
 // By panels of 16 outputs. Row counts do not divide a matmul: the weights are read once.
 Executor::Split Executor::SplitMatmul(const Op& op) const {
   const size_t panels = CeilDiv(op.matrix->n, kPanel);
   const size_t work_of_panel = OutputRows(op) * kPanel * op.matrix->k;
-  const size_t each = OutputRows(op) == 1 ? kChunksOfOneRow : kChunksPerParticipant;
   const size_t least = CeilDiv(kMinMultiplyAdds, work_of_panel);
-  return Divide(panels, kPanelStep, least, LargeChunks(each));
+  return Divide(panels, kPanelStep, least, LargeChunks(MatmulChunks(op)));
 }
 
 // By the kernel's units; a few together while the sequence is short.
@@ -147,7 +159,7 @@ Executor::Split Executor::SplitAttention(const Op& op) const {
   const size_t units = DivideAttention(task, region_.at_once()).units;
   const size_t scores = task.m * task.n_heads * (step_.position + step_.rows);
   const size_t work_of_unit = CeilDiv(2 * scores * task.cache.head_dim, units);
-  return Divide(units, 1, CeilDiv(kMinMultiplyAdds, work_of_unit), units);
+  return Divide(units, 1, CeilDiv(kMinOfAttention, work_of_unit), units);
 }
 
 Executor::Split Executor::SplitRows(const Op& op) const {

@@ -72,6 +72,7 @@ class Executor final : private RegionWork {
   static Split Divide(size_t units, size_t step, size_t least, size_t most);
   Split SplitOp(const Op& op) const;
   size_t LargeChunks(size_t each) const;
+  size_t MatmulChunks(const Op& op) const;
   Split SplitMatmul(const Op& op) const;
   Split SplitAttention(const Op& op) const;
   Split SplitRows(const Op& op) const;
