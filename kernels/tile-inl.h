@@ -91,7 +91,7 @@ struct ElementBF16Half : ElementF32 {
 };
 
 // The outputs of a tile's rows before and after a step, which may lie in the same place. A last
-// step (kLast) adds what is to be added to them.
+// step adds what is to be added to them.
 struct StepOutputs {
   const float* from;
   size_t from_stride;  // 0: all rows start from the same
