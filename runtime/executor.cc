@@ -1,10 +1,11 @@
-// See executor.h. First how work is divided (SplitOps), then how it is done (RunOp).
+// See executor.h. First how work is divided (SplitPhase), then how it is done (RunOp).
 #include "runtime/executor.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "kernels/attention.h"
 #include "kernels/rows.h"
@@ -36,12 +37,7 @@ constexpr size_t kGatedOutputs = size_t{1} << 16;
 
 size_t CeilDiv(size_t a, size_t b) { return (a + b - 1) / b; }
 
-// Where the chunk of a matmul lies that is the `turn`th to be claimed: participants that take turns
-// shall each read on in the weights where they stopped.
-size_t PlaceOf(size_t turn, size_t chunks, size_t takers) {
-  const size_t taker = turn % takers;
-  return taker * (chunks / takers) + std::min(taker, chunks % takers) + turn / takers;
-}
+bool ReadsWeights(const Op& op) { return op.kind == OpKind::kMatmul || op.kind == OpKind::kGated; }
 
 }  // namespace
 
@@ -53,8 +49,15 @@ Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_t
       options_(options),
       region_(options.threads, LogicalCpus()),
       arena_(graph.arena_bytes()),
-      splits_(graph.ops().size()),
-      phase_chunks_(graph.phases().size()) {
+      op_splits_(graph.ops().size()),
+      phase_splits_(graph.phases().size()) {
+  // Participants go through the weights to and fro: who ends at the end of a phase's begins at the
+  // beginning of the next one's, and with two participants each reads on where it stopped.
+  bool mirrored = false;
+  for (size_t p = 0; p < phase_splits_.size(); ++p) {
+    if (!ReadsWeights(graph.ops()[graph.phases()[p].begin])) continue;
+    phase_splits_[p].mirrored = std::exchange(mirrored, !mirrored);
+  }
   size_t partial_bytes = 0, kv_heads = 0;
   for (const Op& op : graph.ops()) {
     if (op.kind != OpKind::kAttention) continue;
@@ -75,7 +78,7 @@ Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_t
 bool Executor::Run(const Step& step) {
   step_ = step;
   for (std::atomic<size_t>& done : parts_done_) done.store(0, std::memory_order_relaxed);
-  SplitOps();
+  for (size_t p = 0; p < phase_splits_.size(); ++p) SplitPhase(p);
   return region_.Run(*this);
 }
 
@@ -85,23 +88,54 @@ bool Executor::Cancelled() {
 
 // ---------------------------------------------------------------- dividing
 
-void Executor::SplitOps() {
-  const std::vector<Op>& ops = graph_.ops();
-  for (size_t p = 0; p < phase_chunks_.size(); ++p) {
-    const Phase& phase = graph_.phases()[p];
-    size_t chunks = 0;
-    bool tiny = true;
-    for (size_t i = phase.begin; i < phase.end; ++i) {
-      splits_[i] = SplitOp(ops[i]);
-      chunks += splits_[i].chunks;
-      tiny = tiny && splits_[i].chunks <= 1;
-    }
-    // Several ops of one chunk each are cheaper one after the other than shared.
-    phase_chunks_[p] = tiny ? std::min<size_t>(chunks, 1) : chunks;
+void Executor::SplitPhase(size_t phase) {
+  PhaseSplit& split = phase_splits_[phase];
+  const auto [begin, end] = graph_.phases()[phase];
+  split.cost = 0;
+  size_t chunks = 0;
+  for (size_t i = begin; i < end; ++i) {
+    OpSplit& op = op_splits_[i] = SplitOp(graph_.ops()[i]);
+    op.begin = split.cost;
+    split.cost += op.units * op.unit_cost;
+    chunks += op.least_chunks;
   }
+  const Op& first = graph_.ops()[begin];
+  chunks = std::clamp<size_t>(chunks, 1, MostChunks(first, split));
+  // As many for each participant, who are then through together. Units of attention differ anyway.
+  if (chunks > region_.at_once() && first.kind != OpKind::kAttention) {
+    chunks -= chunks % region_.at_once();
+  }
+  split.chunks = split.cost == 0 ? 0 : chunks;
 }
 
-Executor::Split Executor::SplitOp(const Op& op) const {
+// Chunks of a large phase that begins with `op`. A participant alone holds up nobody: it takes the
+// phase whole.
+size_t Executor::MostChunks(const Op& op, const PhaseSplit& split) const {
+  const size_t participants = region_.at_once();
+  if (participants == 1) return 1;
+  if (op.kind == OpKind::kAttention) return std::max<size_t>(split.cost, 1);
+  if (!ReadsWeights(op) || OutputRows(op) > 1) return participants * kChunksPerParticipant;
+  return participants *
+         std::clamp<size_t>(split.cost / participants / kLongChunk, 1, kChunksOfOneRow);
+}
+
+// The first unit of an op in the chunk at `place`.
+size_t Executor::PhaseSplit::Begin(const OpSplit& op, size_t place) const {
+  if (place == chunks) return op.units;
+  const size_t at = cost * place / chunks, step_cost = op.step * op.unit_cost;
+  if (at <= op.begin || step_cost == 0) return 0;
+  return std::min(op.units, (at - op.begin + step_cost / 2) / step_cost * op.step);
+}
+
+// Where a chunk lies: a participant's chunks, every `participants`th, follow each other if all have
+// as many.
+size_t Executor::PhaseSplit::PlaceOf(size_t chunk, size_t participants) const {
+  const size_t owners = std::min(participants, chunks), owner = chunk % owners;
+  if (chunks % owners != 0) return chunk;
+  return (mirrored ? owners - 1 - owner : owner) * (chunks / owners) + chunk / owners;
+}
+
+Executor::OpSplit Executor::SplitOp(const Op& op) const {
   if (OutputRows(op) == 0) return {};
   switch (op.kind) {
     case OpKind::kMatmul:
@@ -109,81 +143,58 @@ Executor::Split Executor::SplitOp(const Op& op) const {
       return SplitMatmul(op);
     case OpKind::kAttention:
       return SplitAttention(op);
-    case OpKind::kAppend: {
-      // Neither a page of keys nor a pair of values is shared.
-      const size_t first_page = step_.position / kKeyPage;
-      const size_t pages = CeilDiv(step_.position + step_.rows, kKeyPage) - first_page;
-      return {pages, 1, pages};
-    }
+    case OpKind::kAppend:
+      return SplitAppend(op);
     default:
       return SplitRows(op);
   }
 }
 
-// Chunks of a large op. A participant alone holds up nobody: it takes the op whole.
-size_t Executor::LargeChunks(size_t each) const {
-  return region_.at_once() == 1 ? 1 : region_.at_once() * each;
-}
-
-size_t Executor::Split::Begin(size_t chunk) const {
-  return std::min(units, CeilDiv(units, step) * chunk / chunks * step);
-}
-
-// At most `most` chunks, each of `least` units or more if there are so many.
-Executor::Split Executor::Divide(size_t units, size_t step, size_t least, size_t most) {
-  const size_t whole = CeilDiv(units, step) / CeilDiv(least, step);
-  return {units, step, std::clamp<size_t>(whole, 1, most)};
-}
-
-// How many chunks a participant gets of a matmul.
-size_t Executor::MatmulChunks(const Op& op) const {
-  if (OutputRows(op) > 1) return kChunksPerParticipant;
-  size_t bytes = 0;
+// By panels of 16 outputs, and their bytes. Row counts do not divide a matmul: the weights are read
+// once.
+Executor::OpSplit Executor::SplitMatmul(const Op& op) const {
+  size_t bytes = 0, multiply_adds = 0;
   for (const WeightMatrix* weight : {op.matrix, op.gate}) {
-    if (weight != nullptr) bytes += weight->format->packed_bytes(weight->n, weight->k);
+    if (weight == nullptr) continue;
+    bytes += weight->format->panel_bytes(weight->k);
+    multiply_adds += OutputRows(op) * weight->n * weight->k;
   }
-  return std::clamp<size_t>(bytes / region_.at_once() / kLongChunk, 1, kChunksOfOneRow);
-}
-
-// By panels of 16 outputs. Row counts do not divide a matmul: the weights are read once.
-Executor::Split Executor::SplitMatmul(const Op& op) const {
-  const size_t panels = CeilDiv(op.matrix->n, kPanel);
-  const size_t work_of_panel = OutputRows(op) * kPanel * op.matrix->k;
-  const size_t least = CeilDiv(kMinMultiplyAdds, work_of_panel);
-  return Divide(panels, kPanelStep, least, LargeChunks(MatmulChunks(op)));
+  return {CeilDiv(op.matrix->n, kPanel), kPanelStep, bytes, multiply_adds / kMinMultiplyAdds};
 }
 
 // By the kernel's units; a few together while the sequence is short.
-Executor::Split Executor::SplitAttention(const Op& op) const {
+Executor::OpSplit Executor::SplitAttention(const Op& op) const {
   const AttentionTask task = Task(op);
   const size_t units = DivideAttention(task, region_.at_once()).units;
   const size_t scores = task.m * task.n_heads * (step_.position + step_.rows);
-  const size_t work_of_unit = CeilDiv(2 * scores * task.cache.head_dim, units);
-  return Divide(units, 1, CeilDiv(kMinOfAttention, work_of_unit), units);
+  return {units, 1, 1, 2 * scores * task.cache.head_dim / kMinOfAttention};
 }
 
-Executor::Split Executor::SplitRows(const Op& op) const {
+// By pages: neither one of keys nor a pair of values is shared.
+Executor::OpSplit Executor::SplitAppend(const Op& op) const {
+  const size_t first_page = step_.position / kKeyPage;
+  const size_t pages = CeilDiv(step_.position + step_.rows, kKeyPage) - first_page;
+  const size_t elements = 2 * op.heads.n_kv_heads * op.heads.head_dim;
+  return {pages, 1, elements * kKeyPage, step_.rows * elements / kMinElements};
+}
+
+Executor::OpSplit Executor::SplitRows(const Op& op) const {
   const Tensor& output = graph_.tensors()[op.output];
   const size_t rows = Rows(output);
-  return Divide(rows, 1, CeilDiv(kMinElements, output.cols), LargeChunks(kChunksPerParticipant));
+  return {rows, 1, output.cols, rows * output.cols / kMinElements};
 }
 
 void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
   const auto [begin, end] = graph_.phases()[phase];
-  const bool whole = phase_chunks_[phase] == 1;
+  const PhaseSplit& split = phase_splits_[phase];
   for (size_t i = begin; i < end; ++i) {
-    const Split& split = splits_[i];
-    if (whole) {
-      if (split.chunks != 0) RunOp(graph_.ops()[i], 0, split.units, participant);
-    } else if (chunk < split.chunks) {
-      const Op& op = graph_.ops()[i];
-      const size_t place =
-          op.matrix == nullptr ? chunk : PlaceOf(chunk, split.chunks, region_.at_once());
-      RunOp(op, split.Begin(place), split.Begin(place + 1), participant);
-      return;
-    } else {
-      chunk -= split.chunks;
-    }
+    const Op& op = graph_.ops()[i];
+    // The first units of attention are the longest ones: every participant has some of them.
+    const size_t place =
+        op.kind == OpKind::kAttention ? chunk : split.PlaceOf(chunk, region_.at_once());
+    const size_t first = split.Begin(op_splits_[i], place);
+    const size_t last = split.Begin(op_splits_[i], place + 1);
+    if (first < last) RunOp(op, first, last, participant);
   }
 }
 

@@ -54,28 +54,34 @@ class Executor final : private RegionWork {
   size_t workspace_bytes() const { return workspace_.size(); }
 
  private:
-  // How the work of an op is divided: chunks of `units` (panels, rows, pages, ...), as equal as
-  // whole steps of `step` of them allow, so that participants who take as many are through
-  // together.
-  struct Split {
-    size_t units = 0, step = 1, chunks = 0;
+  // An op's part of its phase: `units` (panels, rows, pages, ...) that are taken by whole steps of
+  // `step`; what one of them costs, in whatever all ops of the phase are measured by; the cost of
+  // the ops before it; and how many chunks of the least work it would make.
+  struct OpSplit {
+    size_t units = 0, step = 1, unit_cost = 0, least_chunks = 0, begin = 0;
+  };
 
-    size_t Begin(size_t chunk) const;
+  // A phase is cut into chunks of equal cost, wherever its ops begin and end.
+  struct PhaseSplit {
+    size_t chunks = 0, cost = 0;
+    bool mirrored = false;  // the last participant has the first chunks
+
+    size_t Begin(const OpSplit& op, size_t place) const;
+    size_t PlaceOf(size_t chunk, size_t participants) const;
   };
 
   size_t phase_count() const override { return graph_.phases().size(); }
-  size_t chunk_count(size_t phase) const override { return phase_chunks_[phase]; }
+  size_t chunk_count(size_t phase) const override { return phase_splits_[phase].chunks; }
   void RunChunk(size_t phase, size_t chunk, size_t participant) override;
   bool Cancelled() override;
 
-  void SplitOps();
-  static Split Divide(size_t units, size_t step, size_t least, size_t most);
-  Split SplitOp(const Op& op) const;
-  size_t LargeChunks(size_t each) const;
-  size_t MatmulChunks(const Op& op) const;
-  Split SplitMatmul(const Op& op) const;
-  Split SplitAttention(const Op& op) const;
-  Split SplitRows(const Op& op) const;
+  void SplitPhase(size_t phase);
+  size_t MostChunks(const Op& op, const PhaseSplit& split) const;
+  OpSplit SplitOp(const Op& op) const;
+  OpSplit SplitMatmul(const Op& op) const;
+  OpSplit SplitAttention(const Op& op) const;
+  OpSplit SplitAppend(const Op& op) const;
+  OpSplit SplitRows(const Op& op) const;
 
   void RunOp(const Op& op, size_t begin, size_t end, size_t participant);
   void RunEmbed(const Op& op, size_t begin, size_t end);
@@ -108,8 +114,8 @@ class Executor final : private RegionWork {
   std::vector<std::atomic<size_t>> parts_done_;  // (KV heads), of such
   Step step_{};
   Profile* profile_ = nullptr;
-  std::vector<Split> splits_;         // (ops)
-  std::vector<size_t> phase_chunks_;  // (phases)
+  std::vector<OpSplit> op_splits_;        // (ops)
+  std::vector<PhaseSplit> phase_splits_;  // (phases)
 };
 
 }  // namespace hob

@@ -1,8 +1,8 @@
 // See region.h. Start with Participate: the life of one participant.
 #include "runtime/region.h"
 
-#include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace hob {
 namespace {
@@ -11,6 +11,7 @@ namespace {
 // shorter than what a scheduler gives to a thread.
 constexpr std::chrono::microseconds kSpinTime{40};
 constexpr int kPausesPerClockRead = 32;
+constexpr int kSoonPauses = 128;
 
 // Tells the core that this is a spin loop.
 inline void Pause() {
@@ -21,13 +22,15 @@ inline void Pause() {
 #endif
 }
 
-constexpr uint64_t Ticket(uint32_t phase, uint32_t chunk) { return uint64_t{phase} << 32 | chunk; }
+// A phase and how many of its chunks are claimed.
+constexpr uint64_t Claims(uint32_t phase, uint32_t count) { return uint64_t{phase} << 32 | count; }
 
 }  // namespace
 
 Region::Region(const hob_threads* threads, size_t at_once) : at_once_(at_once) {
   if (threads != nullptr) threads_ = *threads;
   if (threads_.parallel_for == nullptr || threads_.count == 0) threads_.count = 1;
+  owners_ = std::vector<Owner>(this->at_once());
 }
 
 bool Region::Run(RegionWork& work) {
@@ -35,10 +38,8 @@ bool Region::Run(RegionWork& work) {
   phases_ = static_cast<uint32_t>(work.phase_count());
   cancelled_ = false;
   if (threads_.count == 1) return RunAlone();
-  const Claim first = OpenPhase(0, 0);
-  if (first.phase == phases_) return !cancelled_;  // too little work to share
-  // The claimed chunk goes back: any participant may be the first to come.
-  ticket_.store(Ticket(first.phase, 0), std::memory_order_relaxed);
+  for (Owner& owner : owners_) owner.claimed.store(0, std::memory_order_relaxed);
+  if (OpenPhase(0, 0) == phases_) return !cancelled_;  // too little work to share
   threads_.parallel_for(
       threads_.context, at_once(),
       [](void* region, size_t i) { static_cast<Region*>(region)->Participate(i); }, this);
@@ -55,61 +56,107 @@ bool Region::RunAlone() {
 }
 
 void Region::Participate(size_t participant) {
-  Claim claim = ClaimNext();
-  while (claim.phase < phases_) {
-    const uint32_t chunks = static_cast<uint32_t>(work_->chunk_count(claim.phase));
-    if (claim.chunk >= chunks) {
-      WaitUntilPast(claim.phase);
-      claim = ClaimNext();
+  bool helped = false;  // somebody did not come for a chunk of the phase before
+  bool opened = false;  // the phase was opened here
+  for (uint32_t phase = open_.load(std::memory_order_acquire); phase < phases_;) {
+    std::optional<size_t> chunk = ClaimOf(participant, phase);
+    if (!chunk && (helped || !OpensSoon(phase))) {
+      chunk = Help(participant, phase);
+      helped = chunk.has_value();
+    }
+    if (chunk) work_->RunChunk(phase, *chunk, participant);
+    if (std::exchange(opened, false)) {
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      open_.notify_all();  // see OpenPhase
+    }
+    if (!chunk) {
+      phase = WaitUntilPast(phase);
       continue;
     }
-    work_->RunChunk(claim.phase, claim.chunk, participant);
     // Release our results to whoever finishes last; if that is us, acquire everybody's.
     const uint32_t finished = finished_.fetch_add(1, std::memory_order_acq_rel) + 1;
-    claim = finished == chunks ? OpenPhase(claim.phase + 1, participant) : ClaimNext();
+    if (finished == work_->chunk_count(phase)) {
+      phase = OpenPhase(phase + 1, participant);
+      opened = true;
+    }
   }
 }
 
-// The counter hands out chunks of whichever phase is open, so a late participant joins in there.
-Region::Claim Region::ClaimNext() {
-  const uint64_t ticket = ticket_.fetch_add(1, std::memory_order_acquire);
-  return {static_cast<uint32_t>(ticket >> 32), static_cast<uint32_t>(ticket)};
+// The next of the chunks that are `owner`'s in a phase, every at_once()th. A claim carries no data,
+// so it needs no order: what the chunk reads came with the phase. A claimant who is late finds that
+// all are claimed, as the phase would not be over otherwise, or that others are by now.
+std::optional<size_t> Region::ClaimOf(size_t owner, uint32_t phase) {
+  const size_t chunks = work_->chunk_count(phase);
+  std::atomic<uint64_t>& claimed = owners_[owner].claimed;
+  uint64_t seen = claimed.load(std::memory_order_relaxed);
+  for (;;) {
+    if (seen >> 32 > phase) return std::nullopt;
+    const uint32_t count = seen >> 32 == phase ? static_cast<uint32_t>(seen) : 0;
+    const size_t chunk = owner + count * at_once();
+    if (chunk >= chunks) return std::nullopt;
+    if (claimed.compare_exchange_weak(seen, Claims(phase, count + 1), std::memory_order_relaxed)) {
+      return chunk;
+    }
+  }
+}
+
+// A chunk of somebody else's, the next participant's first.
+std::optional<size_t> Region::Help(size_t participant, uint32_t phase) {
+  for (size_t i = 1; i < at_once(); ++i) {
+    const std::optional<size_t> chunk = ClaimOf((participant + i) % at_once(), phase);
+    if (chunk) return chunk;
+  }
+  return std::nullopt;
 }
 
 // Called by the one participant that finished the last chunk of the phase before, while nobody else
 // can do anything but wait. Runs phases of a single chunk itself, without telling the others, up to
-// the first one worth sharing; returns a claim on chunk 0 of that, or the end.
-Region::Claim Region::OpenPhase(uint32_t phase, size_t participant) {
+// the first one worth sharing; returns that, or the end.
+uint32_t Region::OpenPhase(uint32_t phase, size_t participant) {
   for (; phase < phases_; ++phase) {
     cancelled_ = work_->Cancelled();
-    if (cancelled_) return Publish(phases_);
+    if (cancelled_) {
+      phase = phases_;
+      break;
+    }
     const size_t chunks = work_->chunk_count(phase);
     if (chunks > 1) break;
     if (chunks == 1) work_->RunChunk(phase, 0, participant);
   }
-  return Publish(phase);
-}
-
-// That chunk 0 is taken keeps the phase open, and so these stores in order, until we have run it.
-Region::Claim Region::Publish(uint32_t phase) {
   finished_.store(0, std::memory_order_relaxed);
-  ticket_.store(Ticket(phase, 1), std::memory_order_release);
   open_.store(phase, std::memory_order_release);
+  // Whoever is about to sleep says so, then looks at open_ once more; we look for sleepers, but
+  // perhaps before our store is out, and waiting for it would keep us from our chunk. So
+  // Participate looks again behind a fence. At the end there is nothing to keep us from.
+  if (phase == phases_) std::atomic_thread_fence(std::memory_order_seq_cst);
   open_.notify_all();
-  return {phase, 0};
+  return phase;
 }
 
-void Region::WaitUntilPast(uint32_t phase) {
+// Whether the next phase opens within the time by which participants usually differ, a microsecond
+// or two. To look at the others' claims before would take their lines from them.
+bool Region::OpensSoon(uint32_t phase) const {
+  for (int i = 0; i < kSoonPauses; ++i) {
+    if (open_.load(std::memory_order_acquire) > phase) return true;
+    Pause();
+  }
+  return false;
+}
+
+// Returns the phase that is open then.
+uint32_t Region::WaitUntilPast(uint32_t phase) const {
+  uint32_t open;
   const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
   do {
     for (int i = 0; i < kPausesPerClockRead; ++i) {
-      if (open_.load(std::memory_order_acquire) > phase) return;
+      if ((open = open_.load(std::memory_order_acquire)) > phase) return open;
       Pause();
     }
   } while (std::chrono::steady_clock::now() < deadline);
-  for (uint32_t open; (open = open_.load(std::memory_order_acquire)) <= phase;) {
+  while ((open = open_.load(std::memory_order_acquire)) <= phase) {
     open_.wait(open, std::memory_order_acquire);
   }
+  return open;
 }
 
 }  // namespace hob

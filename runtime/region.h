@@ -1,17 +1,22 @@
 // One parallel region runs a whole step of a model: every participant (a body of the caller's
-// parallel_for) walks the same list of phases and claims their chunks from one counter. A phase is
-// entered when the one before it is complete. This costs a fraction of a microsecond a phase, where
-// a fork and join for each would cost more than the small phases take (docs/design.md, threads).
+// parallel_for) walks the same list of phases and claims chunks of them. A phase is entered when
+// the one before it is complete. This costs a fraction of a microsecond a phase, where a fork and
+// join for each would cost more than the small phases take (docs/design.md, threads).
 //
-// However many participants show up, and whenever, the work gets done: whoever is there claims what
-// is left, and nobody waits for a chunk that is not already running. So no host pool can deadlock
-// it, not even one that runs all bodies one after the other on one thread.
+// Each participant has chunks of its own in every phase, the same ones whenever it can: what it
+// needs of them may still be in its caches, and a claim of its own touches no line of another core.
+// However many participants show up, and whenever, the work gets done: whoever is through with its
+// own chunks helps others with theirs, and nobody waits for a chunk that is not already running. So
+// no host pool can deadlock it, not even one that runs all bodies one after the other on one
+// thread.
 #ifndef HOB_RUNTIME_REGION_H_
 #define HOB_RUNTIME_REGION_H_
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "hob/hob.h"
 
@@ -50,17 +55,19 @@ class Region {
   bool Run(RegionWork& work);
 
  private:
-  // A phase's chunk that a participant has claimed.
-  struct Claim {
-    uint32_t phase, chunk;
+  // Which of its own chunks a participant has next: those of the phase in the high half that are
+  // claimed, in the low half. On a line of its own, or rather on the two that some CPUs fetch.
+  struct alignas(128) Owner {
+    std::atomic<uint64_t> claimed{0};
   };
 
   bool RunAlone();
   void Participate(size_t participant);
-  Claim ClaimNext();
-  Claim OpenPhase(uint32_t phase, size_t participant);
-  Claim Publish(uint32_t phase);
-  void WaitUntilPast(uint32_t phase);
+  std::optional<size_t> ClaimOf(size_t owner, uint32_t phase);
+  std::optional<size_t> Help(size_t participant, uint32_t phase);
+  uint32_t OpenPhase(uint32_t phase, size_t participant);
+  bool OpensSoon(uint32_t phase) const;
+  uint32_t WaitUntilPast(uint32_t phase) const;
 
   hob_threads threads_{};
   size_t at_once_;
@@ -68,12 +75,10 @@ class Region {
   uint32_t phases_ = 0;     // how many; also the "phase" that means the end
   bool cancelled_ = false;  // written by the participant that opens phases
 
-  // Lines of 128 bytes, as some CPUs fetch the 64-byte ones in pairs.
-  // The open phase in the high half, the next chunk of it to claim in the low half.
-  alignas(128) std::atomic<uint64_t> ticket_{0};
+  std::vector<Owner> owners_;  // (at_once)
   // Chunks of the open phase that are finished.
   alignas(128) std::atomic<uint32_t> finished_{0};
-  // The open phase once more: those who wait watch this line, which changes once a phase.
+  // The open phase: those who wait watch this line, which changes once a phase.
   alignas(128) std::atomic<uint32_t> open_{0};
 };
 

@@ -172,11 +172,12 @@ MUTANTS = [
            "kernels/rows.cc", "m3 = BlockMax(x + 3 * step);",
            "m3 = BlockMax(x + 2 * step);", "rows_test", "*RowsTest.QuantizeQ8*"),
     Mutant("region-early", "a phase opens before the one before it is complete",
-           "runtime/region.cc", "claim = finished == chunks ?", "claim = finished + 1 == chunks ?",
+           "runtime/region.cc", "if (finished == work_->chunk_count(phase))",
+           "if (finished + 1 == work_->chunk_count(phase))",
            "region_test", "RegionTest.*"),
     Mutant("region-chunk", "the first chunk of a phase runs twice", "runtime/region.cc",
-           "ticket_.store(Ticket(phase, 1), std::memory_order_release);",
-           "ticket_.store(Ticket(phase, 0), std::memory_order_release);", "region_test",
+           "const size_t chunk = owner + count * at_once();",
+           "const size_t chunk = owner + (count - (count > 0)) * at_once();", "region_test",
            "RegionTest.AnyNumberOfParticipants"),
 ]
 
