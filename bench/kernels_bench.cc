@@ -457,7 +457,7 @@ void BenchAttention(benchmark::State& state, hob_cache_type type, Target target,
         AttentionUnit(task, division, unit, workspace.get() + thread * workspace_bytes,
                       partials.get());
         if (division.parts == 1) continue;
-        const size_t head = UnitHead(division, unit);
+        const size_t head = ShareOf(task, division, unit).kv_head;
         if (++parts_done[head] < division.parts) continue;
         parts_done[head] = 0;
         AttentionMerge(task, head, partials.get());

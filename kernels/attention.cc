@@ -1374,6 +1374,29 @@ float CachedValue(const CacheView& cache, size_t kv_head, size_t token, size_t d
   return Half(static_cast<const uint32_t*>(cache.values)[lane], token % 2);
 }
 
+CacheView HeadsOf(const CacheView& cache, size_t begin, size_t count) {
+  CacheView heads = cache;
+  heads.n_kv_heads = count;
+  const size_t stripe = CachePrefixBytes(cache.type, cache.head_dim, cache.capacity);
+  const size_t offset = begin * (cache.segment == 0 ? stripe : cache.head_bytes);
+  heads.keys = static_cast<uint8_t*>(cache.keys) + offset;
+  heads.values = static_cast<uint8_t*>(cache.values) + offset;
+  return heads;
+}
+
+void PrefetchTile(const CacheView& cache, size_t kv_head, size_t token) {
+  const CacheView head = HeadsOf(cache, kv_head, 1);
+  const size_t segment = cache.segment == 0 ? cache.capacity : cache.segment;
+  const size_t tile = token % segment / kKeyTile * kKeyTile;
+  const size_t at =
+      token / segment * cache.segment_bytes + CachePrefixBytes(cache.type, cache.head_dim, tile);
+  const size_t bytes = CachePrefixBytes(cache.type, cache.head_dim, kKeyTile);
+  for (const void* half : {head.keys, head.values}) {
+    const auto* lines = static_cast<const uint8_t*>(half) + at;
+    for (size_t i = 0; i < bytes; i += 64) hwy::Prefetch(lines + i);
+  }
+}
+
 size_t AttentionWorkspace(size_t head_dim) { return WorkspaceIn(nullptr, head_dim).bytes; }
 
 PartialLayout::PartialLayout(const AttentionTask& task)
@@ -1416,18 +1439,29 @@ AttentionDivision DivideAttention(const AttentionTask& task, size_t participants
   return {row_block, row_blocks, 1, row_blocks * kv_heads};
 }
 
-void AttentionUnit(const AttentionTask& task, const AttentionDivision& division, size_t unit,
-                   void* workspace, float* partials) {
-  const size_t rows = task.m * task.group(), head = UnitHead(division, unit);
-  const size_t part = unit % (division.row_blocks * division.parts);
+UnitShare ShareOf(const AttentionTask& task, const AttentionDivision& division, size_t unit) {
+  const size_t rows = task.m * task.group(), units = division.row_blocks * division.parts;
+  const size_t head = unit / units, part = unit % units;
+  const KeyRange chunks = ChunksOf(task);
   if (division.parts == 1) {
     const size_t begin = part * division.row_block;
-    Attention().attend(task, head, begin, std::min(rows, begin + division.row_block), workspace);
+    return {head, begin, std::min(rows, begin + division.row_block), chunks};
+  }
+  const size_t count = chunks.end - chunks.begin;
+  return {head,
+          0,
+          rows,
+          {chunks.begin + count * part / division.parts,
+           chunks.begin + count * (part + 1) / division.parts}};
+}
+
+void AttentionUnit(const AttentionTask& task, const AttentionDivision& division, size_t unit,
+                   void* workspace, float* partials) {
+  const UnitShare share = ShareOf(task, division, unit);
+  if (division.parts == 1) {
+    Attention().attend(task, share.kv_head, share.row_begin, share.row_end, workspace);
   } else {
-    const KeyRange chunks = ChunksOf(task);
-    const size_t count = chunks.end - chunks.begin;
-    Attention().attend_chunks(task, head, chunks.begin + count * part / division.parts,
-                              chunks.begin + count * (part + 1) / division.parts, workspace,
+    Attention().attend_chunks(task, share.kv_head, share.chunks.begin, share.chunks.end, workspace,
                               partials);
   }
 }

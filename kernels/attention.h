@@ -49,6 +49,9 @@ struct CacheView {
   size_t segment = 0, segment_bytes = 0, head_bytes = 0;
 };
 
+// KV heads [begin, begin + count) of a cache.
+CacheView HeadsOf(const CacheView& cache, size_t begin, size_t count);
+
 // Bytes of `keys` and of `values` each.
 size_t CacheBytes(hob_cache_type type, size_t n_kv_heads, size_t head_dim, size_t capacity);
 
@@ -59,6 +62,9 @@ inline constexpr size_t kKeyPage = 32, kValuePart = 64;
 inline size_t CachePrefixBytes(hob_cache_type type, size_t head_dim, size_t tokens) {
   return CacheBytes(type, 1, head_dim, tokens);
 }
+
+// Asks for the cache lines of the tile of one KV head that `token` is in.
+void PrefetchTile(const CacheView& cache, size_t kv_head, size_t token);
 
 // As in hob_attention_args.
 struct AttentionOptions {
@@ -129,14 +135,18 @@ AttentionDivision DivideAttention(const AttentionTask& task, size_t participants
 // KV head (query tokens x group) and tokens in the cache.
 size_t AttentionPartialBytes(const CacheView& cache, size_t rows, size_t tokens);
 
+// What a unit computes: rows of a KV head against chunks of kKeyChunk keys.
+struct UnitShare {
+  size_t kv_head, row_begin, row_end;  // as for AttentionKernels::attend
+  KeyRange chunks;                     // all that some row sees if parts == 1
+};
+UnitShare ShareOf(const AttentionTask& task, const AttentionDivision& division, size_t unit);
+
 // Computes unit `unit`. If parts == 1 its rows of out are then done, and `partials` is not used.
-// Otherwise, when all parts of KV head UnitHead have been computed, AttentionMerge finishes it.
+// Otherwise, when all parts of its KV head have been computed, AttentionMerge finishes that. The
+// units of a KV head come one after the other: its keys and values stay in the core's cache.
 void AttentionUnit(const AttentionTask& task, const AttentionDivision& division, size_t unit,
                    void* workspace, float* partials);
-// The units of a KV head come one after the other: its keys and values stay in the core's cache.
-inline size_t UnitHead(const AttentionDivision& division, size_t unit) {
-  return unit / (division.row_blocks * division.parts);
-}
 void AttentionMerge(const AttentionTask& task, size_t kv_head, float* partials);
 
 // Where the partial result of one row and chunk lies in `partials`, in floats: its maximum (and 15

@@ -29,6 +29,8 @@ constexpr size_t kLongChunk = size_t{512} << 10;
 // of attention each read bytes of their own, from memory while tokens come one by one.
 constexpr size_t kMinMultiplyAdds = size_t{1} << 15, kMinOfAttention = size_t{1} << 13;
 constexpr size_t kMinElements = size_t{1} << 12;
+// A matrix that memory begins to give anew takes as long as if it had so many bytes more.
+constexpr size_t kStartBytes = size_t{16} << 10;
 // The matmul kernels work on pairs of panels.
 constexpr size_t kPanelStep = 2;
 // Outputs of a gate and of what it multiplies that follow each other: 256 KB, which L2 holds. With
@@ -49,25 +51,34 @@ Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_t
       options_(options),
       region_(options.threads, LogicalCpus()),
       arena_(graph.arena_bytes()),
+      divisions_(graph.ops().size()),
       op_splits_(graph.ops().size()),
       phase_splits_(graph.phases().size()) {
   // Participants go through the weights to and fro: who ends at the end of a phase's begins at the
   // beginning of the next one's, and with two participants each reads on where it stopped.
   bool mirrored = false;
+  PhaseSplit* weights = nullptr;
   for (size_t p = 0; p < phase_splits_.size(); ++p) {
-    if (!ReadsWeights(graph.ops()[graph.phases()[p].begin])) continue;
-    phase_splits_[p].mirrored = std::exchange(mirrored, !mirrored);
+    const Op& first = graph.ops()[graph.phases()[p].begin];
+    if (first.kind == OpKind::kAttention && weights != nullptr) weights->attention = &first;
+    if (!ReadsWeights(first)) continue;
+    weights = &phase_splits_[p];
+    weights->mirrored = std::exchange(mirrored, !mirrored);
   }
   size_t partial_bytes = 0, kv_heads = 0;
   for (const Op& op : graph.ops()) {
+    if (op.kind == OpKind::kRmsNorm) {
+      workspace_bytes_ =
+          std::max(workspace_bytes_, graph.tensors()[op.output].cols * sizeof(float));
+    }
     if (op.kind != OpKind::kAttention) continue;
-    // Whole pairs of cache lines: participants do not share them.
-    const size_t bytes = RoundUp(AttentionWorkspace(op.heads.head_dim), 2 * kAlignment);
-    workspace_bytes_ = std::max(workspace_bytes_, bytes);
+    workspace_bytes_ = std::max(workspace_bytes_, AttentionWorkspace(op.heads.head_dim));
     const CacheView view = cache.Layer(op.layer);
     partial_bytes = std::max(partial_bytes, AttentionPartialBytes(view, kSplitRows, view.capacity));
     kv_heads = std::max(kv_heads, view.n_kv_heads);
   }
+  // Whole pairs of cache lines: participants do not share them.
+  workspace_bytes_ = RoundUp(workspace_bytes_, 2 * kAlignment);
   workspace_ = AlignedBuffer(region_.participants() * workspace_bytes_);
   if (region_.participants() > 1) {
     partials_ = AlignedBuffer(partial_bytes);
@@ -78,6 +89,11 @@ Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_t
 bool Executor::Run(const Step& step) {
   step_ = step;
   for (std::atomic<size_t>& done : parts_done_) done.store(0, std::memory_order_relaxed);
+  for (size_t i = 0; i < divisions_.size(); ++i) {
+    const Op& op = graph_.ops()[i];
+    if (op.kind != OpKind::kAttention || OutputRows(op) == 0) continue;
+    divisions_[i] = DivideAttention(Task(op), region_.at_once());
+  }
   for (size_t p = 0; p < phase_splits_.size(); ++p) SplitPhase(p);
   return region_.Run(*this);
 }
@@ -95,6 +111,7 @@ void Executor::SplitPhase(size_t phase) {
   size_t chunks = 0;
   for (size_t i = begin; i < end; ++i) {
     OpSplit& op = op_splits_[i] = SplitOp(graph_.ops()[i]);
+    if (ReadsWeights(graph_.ops()[i]) && op.units != 0) split.cost += kStartBytes;
     op.begin = split.cost;
     split.cost += op.units * op.unit_cost;
     chunks += op.least_chunks;
@@ -135,8 +152,34 @@ size_t Executor::PhaseSplit::PlaceOf(size_t chunk, size_t participants) const {
   return (mirrored ? owners - 1 - owner : owner) * (chunks / owners) + chunk / owners;
 }
 
+// Of an op that has rows in this step.
+const AttentionDivision& Executor::DivisionOf(const Op& attention) const {
+  return divisions_[static_cast<size_t>(&attention - graph_.ops().data())];
+}
+
+// Whether attention does this op's work in this step. Who takes a row of queries alone can rotate
+// it. Who takes all rows of a KV head can append their keys first, each those that it reads, and
+// prepare their outputs: nobody else reads either in this phase. While tokens come one by one that
+// spares two phases a layer, and another core's lines.
+bool Executor::IsAbsorbed(const Op& op) const {
+  if (op.absorber == kNoOp) return false;
+  const Op& attention = graph_.ops()[op.absorber];
+  if (OutputRows(attention) == 0) return false;
+  const AttentionDivision& division = DivisionOf(attention);
+  const HeadShape& heads = attention.heads;
+  switch (op.kind) {
+    case OpKind::kRope:
+      return division.parts == 1;
+    case OpKind::kAppend:
+      return division.row_blocks == 1 && OutputRows(attention) == step_.rows;
+    default:
+      return division.row_blocks == 1 &&
+             heads.n_heads / heads.n_kv_heads * heads.head_dim % kBlock == 0;
+  }
+}
+
 Executor::OpSplit Executor::SplitOp(const Op& op) const {
-  if (OutputRows(op) == 0) return {};
+  if (OutputRows(op) == 0 || IsAbsorbed(op)) return {};
   switch (op.kind) {
     case OpKind::kMatmul:
     case OpKind::kGated:
@@ -164,10 +207,8 @@ Executor::OpSplit Executor::SplitMatmul(const Op& op) const {
 
 // By the kernel's units; a few together while the sequence is short.
 Executor::OpSplit Executor::SplitAttention(const Op& op) const {
-  const AttentionTask task = Task(op);
-  const size_t units = DivideAttention(task, region_.at_once()).units;
-  const size_t scores = task.m * task.n_heads * (step_.position + step_.rows);
-  return {units, 1, 1, 2 * scores * task.cache.head_dim / kMinOfAttention};
+  const size_t scores = OutputRows(op) * op.heads.n_heads * (step_.position + step_.rows);
+  return {DivisionOf(op).units, 1, 1, 2 * scores * op.heads.head_dim / kMinOfAttention};
 }
 
 // By pages: neither one of keys nor a pair of values is shared.
@@ -187,6 +228,7 @@ Executor::OpSplit Executor::SplitRows(const Op& op) const {
 void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
   const auto [begin, end] = graph_.phases()[phase];
   const PhaseSplit& split = phase_splits_[phase];
+  if (split.attention != nullptr && step_.rows == 1) PrefetchCache(*split.attention, participant);
   for (size_t i = begin; i < end; ++i) {
     const Op& op = graph_.ops()[i];
     // The first units of attention are the longest ones: every participant has some of them.
@@ -195,6 +237,21 @@ void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
     const size_t first = split.Begin(op_splits_[i], place);
     const size_t last = split.Begin(op_splits_[i], place + 1);
     if (first < last) RunOp(op, first, last, participant);
+  }
+}
+
+// Asks for what one token's attention will write to and read first, while weights are being read:
+// all that has come from memory since has driven it out of the caches.
+void Executor::PrefetchCache(const Op& attention, size_t participant) const {
+  if (OutputRows(attention) == 0) return;
+  const AttentionTask task = Task(attention);
+  const AttentionDivision& division = DivisionOf(attention);
+  const size_t chunk = step_.position / kKeyChunk;
+  for (size_t i = participant; i < division.units; i += region_.at_once()) {
+    const UnitShare share = ShareOf(task, division, division.units - 1 - i);
+    if (chunk >= share.chunks.begin && chunk < share.chunks.end) {
+      PrefetchTile(task.cache, share.kv_head, step_.position);
+    }
   }
 }
 
@@ -207,7 +264,7 @@ void Executor::RunOp(const Op& op, size_t begin, size_t end, size_t participant)
     case OpKind::kEmbed:
       return RunEmbed(op, begin, end);
     case OpKind::kRmsNorm:
-      return RunRmsNorm(op, begin, end);
+      return RunRmsNorm(op, begin, end, participant);
     case OpKind::kPrepare:
       return RunPrepare(op, begin, end);
     case OpKind::kMatmul:
@@ -261,21 +318,25 @@ void Executor::RunEmbed(const Op& op, size_t begin, size_t end) {
   }
 }
 
-// A row in parts of the weight's size: one part, or its heads.
-void Executor::RunRmsNorm(const Op& op, size_t begin, size_t end) {
+// A row in parts of the weight's size: one part, or its heads. A single row of which only prepared
+// activations are read stays with its core: others' lines would have to come for it.
+void Executor::RunRmsNorm(const Op& op, size_t begin, size_t end, size_t participant) {
   const std::vector<float>& weight = op.vector->values;
   const size_t cols = graph_.tensors()[op.output].cols;
   const RowKernels& kernels = hob::Rows();
+  float* const rows = OutputRows(op) == 1 && NobodyReads(op.output)
+                          ? reinterpret_cast<float*>(Workspace(participant))
+                          : Floats(op.output);
   for (size_t i = begin; i < end; ++i) {
     const float* x = Floats(op.inputs[0], i);
-    float* out = Floats(op.output, i);
+    float* out = rows + i * cols;
     for (size_t part = 0; part < cols; part += weight.size()) {
       kernels.rms_norm(x + part, weight.data(), op.eps, weight.size(), out + part);
     }
   }
   for (TensorId id : op.prepared) {
-    PrepareActivations(graph_.tensors()[id].act, Floats(op.output), cols, OutputRows(op), cols,
-                       begin, end, Data(id));
+    PrepareActivations(graph_.tensors()[id].act, rows, cols, OutputRows(op), cols, begin, end,
+                       Data(id));
   }
 }
 
@@ -345,14 +406,20 @@ void Executor::RunRope(const Op& op, size_t begin, size_t end) {
 // Pages of keys by absolute position, cut to the step's rows.
 void Executor::RunAppend(const Op& op, size_t begin, size_t end) {
   const size_t first_page = step_.position / kKeyPage;
-  const size_t first = std::max(step_.position, (first_page + begin) * kKeyPage);
-  const size_t last = std::min(step_.position + step_.rows, (first_page + end) * kKeyPage);
-  const size_t row = first - step_.position;
-  for (size_t i = row; i < last - step_.position; ++i) {
-    Rotate(op.heads, op.heads.n_kv_heads, i, Floats(op.inputs[0], i));
-  }
-  hob::Attention().append(cache_.Layer(op.layer), first, last - first, Floats(op.inputs[0], row),
-                          Floats(op.inputs[1], row), op.heads.n_kv_heads * op.heads.head_dim);
+  AppendTokens(op,
+               {std::max(step_.position, (first_page + begin) * kKeyPage),
+                std::min(step_.position + step_.rows, (first_page + end) * kKeyPage)},
+               0, op.heads.n_kv_heads);
+}
+
+// Some KV heads of tokens of this step.
+void Executor::AppendTokens(const Op& op, KeyRange tokens, size_t first_head, size_t n_heads) {
+  const size_t head_dim = op.heads.head_dim, stride = op.heads.n_kv_heads * head_dim;
+  const size_t row = tokens.begin - step_.position, count = tokens.end - tokens.begin;
+  float* k = Floats(op.inputs[0], row) + first_head * head_dim;
+  for (size_t i = 0; i < count; ++i) Rotate(op.heads, n_heads, row + i, k + i * stride);
+  hob::Attention().append(HeadsOf(cache_.Layer(op.layer), first_head, n_heads), tokens.begin, count,
+                          k, Floats(op.inputs[1], row) + first_head * head_dim, stride);
 }
 
 AttentionTask Executor::Task(const Op& op) const {
@@ -368,23 +435,72 @@ AttentionTask Executor::Task(const Op& op) const {
   };
 }
 
+// The rows of queries of a unit, as many heads of a token at a time as there are.
+void Executor::RotateQueries(const Op& attention, const UnitShare& share) {
+  const HeadShape& heads = attention.heads;
+  const size_t group = heads.n_heads / heads.n_kv_heads;
+  const size_t first = step_.rows - OutputRows(attention);
+  for (size_t row = share.row_begin, next; row < share.row_end; row = next) {
+    const size_t token = row / group, head = share.kv_head * group + row % group;
+    next = std::min(share.row_end, (token + 1) * group);
+    Rotate(heads, next - row, first + token,
+           Floats(attention.inputs[0], token) + head * heads.head_dim);
+  }
+}
+
+// The tokens of this step that are among a unit's keys.
+void Executor::AppendShare(const Op& append, const UnitShare& share) {
+  const size_t begin = std::max(step_.position, share.chunks.begin * kKeyChunk);
+  const size_t end = std::min(step_.position + step_.rows, share.chunks.end * kKeyChunk);
+  if (begin < end) AppendTokens(append, {begin, end}, share.kv_head, 1);
+}
+
+// What a matmul wants of a KV head's outputs.
+void Executor::PrepareHead(const Op& attention, const Op& prepare, size_t kv_head) {
+  const HeadShape& heads = attention.heads;
+  const Tensor& output = graph_.tensors()[prepare.output];
+  const size_t cols = output.cols / heads.n_kv_heads;
+  PrepareColumns(output.act, Floats(attention.output), output.cols, Rows(output), output.cols,
+                 kv_head * cols, (kv_head + 1) * cols, Data(prepare.output));
+}
+
 void Executor::RunAttention(const Op& op, size_t begin, size_t end, size_t participant) {
   const AttentionTask task = Task(op);
-  const AttentionDivision division = DivideAttention(task, region_.at_once());
-  uint8_t* workspace = workspace_.data() + participant * workspace_bytes_;
+  const AttentionDivision& division = DivisionOf(op);
+  uint8_t* workspace = Workspace(participant);
   auto* const partials = reinterpret_cast<float*>(partials_.data());
   for (size_t i = begin; i < end; ++i) {
     // The last units see the most keys: they go first, so that no long one is left for the end.
     const size_t unit = division.units - 1 - i;
+    const UnitShare share = ShareOf(task, division, unit);
+    for (size_t index : op.absorbed) RunAbsorbed(index, share, participant, /*before=*/true);
     AttentionUnit(task, division, unit, workspace, partials);
-    if (division.parts == 1) continue;
-    // Whoever is through with the last part of a KV head merges them; that leaves the count at 0
-    // for the next op. Attention ops are never at work at the same time: each waits for its layer.
-    const size_t head = UnitHead(division, unit);
-    if (parts_done_[head].fetch_add(1, std::memory_order_acq_rel) + 1 < division.parts) continue;
-    parts_done_[head].store(0, std::memory_order_relaxed);
-    AttentionMerge(task, head, partials);
+    if (division.parts > 1 && !MergeLast(task, division, share.kv_head, partials)) continue;
+    for (size_t index : op.absorbed) RunAbsorbed(index, share, participant, /*before=*/false);
   }
+}
+
+// What a unit of attention does of an op that comes before it or behind it, if anything.
+void Executor::RunAbsorbed(size_t index, const UnitShare& share, size_t participant, bool before) {
+  const Op& op = graph_.ops()[index];
+  if ((op.kind != OpKind::kPrepare) != before || !IsAbsorbed(op)) return;
+  const Op& attention = graph_.ops()[op.absorber];
+  const Profile::Timer timer(profile_, participant, op, &attention);
+  if (op.kind == OpKind::kRope) RotateQueries(attention, share);
+  if (op.kind == OpKind::kAppend) AppendShare(op, share);
+  if (op.kind == OpKind::kPrepare) PrepareHead(attention, op, share.kv_head);
+}
+
+// Whoever is through with the last part of a KV head merges them, and returns true; that leaves the
+// count at 0 for the next op. Attention ops are never at work at the same time: each waits for its
+// layer.
+bool Executor::MergeLast(const AttentionTask& task, const AttentionDivision& division,
+                         size_t kv_head, float* partials) {
+  std::atomic<size_t>& done = parts_done_[kv_head];
+  if (done.fetch_add(1, std::memory_order_acq_rel) + 1 < division.parts) return false;
+  done.store(0, std::memory_order_relaxed);
+  AttentionMerge(task, kv_head, partials);
+  return true;
 }
 
 void Executor::RunAdd(const Op& op, size_t begin, size_t end) {

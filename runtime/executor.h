@@ -64,7 +64,8 @@ class Executor final : private RegionWork {
   // A phase is cut into chunks of equal cost, wherever its ops begin and end.
   struct PhaseSplit {
     size_t chunks = 0, cost = 0;
-    bool mirrored = false;  // the last participant has the first chunks
+    bool mirrored = false;          // the last participant has the first chunks
+    const Op* attention = nullptr;  // that follows these weights
 
     size_t Begin(const OpSplit& op, size_t place) const;
     size_t PlaceOf(size_t chunk, size_t participants) const;
@@ -77,15 +78,18 @@ class Executor final : private RegionWork {
 
   void SplitPhase(size_t phase);
   size_t MostChunks(const Op& op, const PhaseSplit& split) const;
+  const AttentionDivision& DivisionOf(const Op& attention) const;
+  bool IsAbsorbed(const Op& op) const;
   OpSplit SplitOp(const Op& op) const;
   OpSplit SplitMatmul(const Op& op) const;
   OpSplit SplitAttention(const Op& op) const;
   OpSplit SplitAppend(const Op& op) const;
   OpSplit SplitRows(const Op& op) const;
 
+  void PrefetchCache(const Op& attention, size_t participant) const;
   void RunOp(const Op& op, size_t begin, size_t end, size_t participant);
   void RunEmbed(const Op& op, size_t begin, size_t end);
-  void RunRmsNorm(const Op& op, size_t begin, size_t end);
+  void RunRmsNorm(const Op& op, size_t begin, size_t end, size_t participant);
   void RunPrepare(const Op& op, size_t begin, size_t end);
   void RunMatmul(const Op& op, size_t begin, size_t end);
   void RunGated(const Op& op, size_t begin, size_t end);
@@ -96,11 +100,22 @@ class Executor final : private RegionWork {
 
   size_t Rows(const Tensor& tensor) const;
   size_t OutputRows(const Op& op) const { return Rows(graph_.tensors()[op.output]); }
+  bool NobodyReads(TensorId id) const { return graph_.tensors()[id].consumers.empty(); }
+  uint8_t* Workspace(size_t participant) const {
+    return workspace_.data() + participant * workspace_bytes_;
+  }
   uint8_t* Data(TensorId id) const;
   float* Floats(TensorId id, size_t row = 0) const;
   MatmulTask Task(const Op& op, const WeightMatrix& weight, TensorId act) const;
   void Rotate(const HeadShape& heads, size_t n_heads, size_t batch_row, float* x) const;
   AttentionTask Task(const Op& op) const;
+  void AppendTokens(const Op& op, KeyRange tokens, size_t first_head, size_t n_heads);
+  void RunAbsorbed(size_t index, const UnitShare& share, size_t participant, bool before);
+  void RotateQueries(const Op& attention, const UnitShare& share);
+  void AppendShare(const Op& append, const UnitShare& share);
+  bool MergeLast(const AttentionTask& task, const AttentionDivision& division, size_t kv_head,
+                 float* partials);
+  void PrepareHead(const Op& attention, const Op& prepare, size_t kv_head);
 
   const Graph& graph_;
   const KvCache& cache_;
@@ -108,14 +123,15 @@ class Executor final : private RegionWork {
   Options options_;
   Region region_;
   AlignedBuffer arena_;
-  AlignedBuffer workspace_;  // (participants, workspace_bytes_), for attention
+  AlignedBuffer workspace_;  // (participants, workspace_bytes_), for attention or a row
   size_t workspace_bytes_ = 0;
   AlignedBuffer partials_;                       // of attention whose keys are divided
   std::vector<std::atomic<size_t>> parts_done_;  // (KV heads), of such
   Step step_{};
   Profile* profile_ = nullptr;
-  std::vector<OpSplit> op_splits_;        // (ops)
-  std::vector<PhaseSplit> phase_splits_;  // (phases)
+  std::vector<AttentionDivision> divisions_;  // (ops), of attention
+  std::vector<OpSplit> op_splits_;            // (ops)
+  std::vector<PhaseSplit> phase_splits_;      // (phases)
 };
 
 }  // namespace hob

@@ -252,8 +252,11 @@ TensorId Graph::Attention(const std::string& name, TensorId q, TensorId cache,
          std::to_string(heads.n_heads) + " heads cannot share " + std::to_string(heads.n_kv_heads) +
              " KV heads evenly");
   }
-  const size_t layer = ops_[tensors_[cache].producer].layer;
-  return AddOp({.kind = OpKind::kAttention, .inputs = {q, cache}, .layer = layer, .heads = heads},
+  const Op& append = ops_[tensors_[cache].producer];
+  return AddOp({.kind = OpKind::kAttention,
+                .inputs = {q, cache, append.inputs[0], append.inputs[1]},
+                .layer = append.layer,
+                .heads = heads},
                {.name = name, .rows = input.rows, .cols = input.cols});
 }
 
@@ -289,6 +292,7 @@ void Graph::Plan(size_t max_rows) {
   }
   FormPhases();
   ChooseInPlace();
+  FindAbsorbed();
   LayOutArena();
 }
 
@@ -312,16 +316,22 @@ size_t Graph::LastPhase(const Tensor& tensor) const {
   return phase_of_[tensor.consumers.empty() ? tensor.producer : tensor.consumers.back()];
 }
 
+// The first phase in which the tensor may be written.
+size_t Graph::FirstPhase(const Tensor& tensor) const {
+  const size_t absorber = ops_[tensor.producer].absorber;
+  const size_t phase = phase_of_[tensor.producer];
+  return absorber == kNoOp ? phase : std::min(phase, phase_of_[absorber]);
+}
+
 // An output takes over the place of an input of its own shape if its op is the only one to read
 // that input in this phase, and none does later.
 void Graph::ChooseInPlace() {
   for (size_t i = 0; i < ops_.size(); ++i) {
     const Op& op = ops_[i];
     Tensor& output = tensors_[op.output];
-    if (output.storage != Storage::kFloats) continue;
+    if (output.storage != Storage::kFloats || op.kind == OpKind::kAttention) continue;
     // These read whole rows of their first input for every element of the output.
-    const bool elementwise =
-        op.kind != OpKind::kMatmul && op.kind != OpKind::kGated && op.kind != OpKind::kAttention;
+    const bool elementwise = op.kind != OpKind::kMatmul && op.kind != OpKind::kGated;
     for (size_t j = elementwise ? 0 : 1; j < op.inputs.size(); ++j) {
       const Tensor& input = tensors_[op.inputs[j]];
       if (input.storage != Storage::kFloats || input.rows != output.rows ||
@@ -338,6 +348,29 @@ void Graph::ChooseInPlace() {
   }
 }
 
+// What only an attention op reads, or makes ready for matmuls what it makes.
+void Graph::FindAbsorbed() {
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    if (ops_[i].kind != OpKind::kAttention) continue;
+    const auto absorb = [&](size_t other) {
+      ops_[i].absorbed.push_back(other);
+      ops_[other].absorber = i;
+    };
+    for (size_t input : {0, 1}) {
+      const Tensor& tensor = tensors_[ops_[i].inputs[input]];
+      const Op& producer = ops_[tensor.producer];
+      const Tensor& made = tensors_[producer.output];
+      const bool in_place = producer.kind == OpKind::kRope && made.in_place_of != kNoTensor;
+      if (made.consumers.size() == 1 && (in_place || producer.kind == OpKind::kAppend)) {
+        absorb(tensor.producer);
+      }
+    }
+    for (size_t consumer : tensors_[ops_[i].output].consumers) {
+      if (ops_[consumer].kind == OpKind::kPrepare) absorb(consumer);
+    }
+  }
+}
+
 // Goes through the phases in order; each tensor that begins to live gets the smallest gap between
 // the living ones that holds it, or the end.
 void Graph::LayOutArena() {
@@ -350,6 +383,9 @@ void Graph::LayOutArena() {
     by_birth.push_back(op.output);
     by_birth.insert(by_birth.end(), op.prepared.begin(), op.prepared.end());
   }
+  std::stable_sort(by_birth.begin(), by_birth.end(), [&](TensorId a, TensorId b) {
+    return FirstPhase(tensors_[a]) < FirstPhase(tensors_[b]);
+  });
   // A chain of tensors that take over one place lives as long as the last of them.
   std::vector<size_t> last_phase(tensors_.size());
   for (TensorId id = tensors_.size(); id-- != 0;) {
@@ -365,7 +401,7 @@ void Graph::LayOutArena() {
       tensor.offset = tensors_[tensor.in_place_of].offset;
       continue;
     }
-    const size_t phase = phase_of_[tensor.producer];
+    const size_t phase = FirstPhase(tensor);
     std::erase_if(living, [&](const Living& other) { return other.last_phase < phase; });
 
     const size_t bytes = RoundUp(tensor.bytes, kAlignment);

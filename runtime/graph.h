@@ -39,6 +39,7 @@ struct WeightVector {
 
 using TensorId = size_t;
 inline constexpr TensorId kNoTensor = SIZE_MAX;
+inline constexpr size_t kNoOp = SIZE_MAX;
 
 // The rows of a tensor: one for each token of the batch, or only the last ones, for which somebody
 // wants logits.
@@ -78,7 +79,7 @@ enum class OpKind {
   kGated,      // act, act -> silu(act * gate^T) * (act * matrix^T); the second act is the gate's
   kRope,       // x -> x with its heads rotated by the tokens' positions
   kAppend,     // k, v -> the layer's cache with them, k rotated by the tokens' positions
-  kAttention,  // q, cache -> causal attention
+  kAttention,  // q, cache, k, v -> causal attention; k and v are what the cache was given last
   kAdd         // a, b -> a + b
 };
 const char* OpName(OpKind kind);
@@ -114,6 +115,10 @@ struct Op {
   float eps = 0;
   size_t layer = 0;
   HeadShape heads = {};
+  // Of kAttention: the ops next to it whose work it can do itself, head by head, while what they
+  // make is in the core's caches. Of such an op: who that is. The executor decides when.
+  std::vector<size_t> absorbed = {};
+  size_t absorber = kNoOp;
 };
 
 // Ops [begin, end), which do not depend on each other.
@@ -175,7 +180,9 @@ class Graph {
 
   void FormPhases();
   void ChooseInPlace();
+  void FindAbsorbed();
   void LayOutArena();
+  size_t FirstPhase(const Tensor& tensor) const;
   size_t LastPhase(const Tensor& tensor) const;
 
   std::vector<Tensor> tensors_;

@@ -20,16 +20,20 @@ class Profile {
   // For steps of `graph`, which must outlive this object, by so many participants.
   Profile(const Graph& graph, size_t participants);
 
-  // Adds the time of its own life to an op; does nothing if `profile` is nullptr. Neither allocates
-  // nor locks: a participant has counters of its own, and works on one chunk at a time.
+  // Adds the time of its own life to an op, and takes it from the one `within` which that is done;
+  // does nothing if `profile` is nullptr. Neither allocates nor locks: a participant has counters
+  // of its own, and works on one chunk at a time.
   class Timer {
    public:
-    Timer(Profile* profile, size_t participant, const Op& op)
-        : profile_(profile), participant_(participant), op_(op) {
+    Timer(Profile* profile, size_t participant, const Op& op, const Op* within = nullptr)
+        : profile_(profile), participant_(participant), op_(op), within_(within) {
       if (profile_ != nullptr) start_ = Clock::now();
     }
     ~Timer() {
-      if (profile_ != nullptr) profile_->Counter(participant_, op_) += (Clock::now() - start_);
+      if (profile_ == nullptr) return;
+      const Clock::duration time = Clock::now() - start_;
+      profile_->Counter(participant_, op_) += time;
+      if (within_ != nullptr) profile_->Counter(participant_, *within_) -= time;
     }
     Timer(const Timer&) = delete;
     Timer& operator=(const Timer&) = delete;
@@ -38,6 +42,7 @@ class Profile {
     Profile* profile_;
     size_t participant_;
     const Op& op_;
+    const Op* within_;
     std::chrono::steady_clock::time_point start_;
   };
 

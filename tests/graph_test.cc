@@ -89,7 +89,13 @@ class Plan {
     return root == kNoTensor ? id : root;
   }
 
-  size_t FirstPhase(TensorId id) const { return phase_of_[graph_.tensors()[id].producer]; }
+  // An op that attention may do itself, in its own phase, may be done before its turn.
+  size_t FirstPhase(TensorId id) const {
+    const size_t producer = graph_.tensors()[id].producer;
+    const size_t absorber = graph_.ops()[producer].absorber;
+    return absorber == kNoOp ? phase_of_[producer]
+                             : std::min(phase_of_[producer], phase_of_[absorber]);
+  }
   size_t LastPhase(TensorId id) const {
     return readers_[id].empty() ? FirstPhase(id) : phase_of_[readers_[id].back()];
   }
