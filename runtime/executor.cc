@@ -7,7 +7,6 @@
 #include <thread>
 #include <utility>
 
-#include "kernels/attention.h"
 #include "kernels/rows.h"
 #include "runtime/profile.h"
 

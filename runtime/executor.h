@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "hob/hob.h"
+#include "kernels/attention.h"
 #include "kernels/matmul.h"
 #include "runtime/aligned_buffer.h"
 #include "runtime/graph.h"

@@ -179,6 +179,13 @@ MUTANTS = [
            "const size_t chunk = owner + count * at_once();",
            "const size_t chunk = owner + (count - (count > 0)) * at_once();", "region_test",
            "RegionTest.AnyNumberOfParticipants"),
+    Mutant("append-head", "attention appends every KV head's keys to the first one",
+           "runtime/executor.cc", "AppendTokens(append, {begin, end}, share.kv_head, 1);",
+           "AppendTokens(append, {begin, end}, 0, 1);", "model_test", "*"),
+    Mutant("prepared-early", "what attention prepares lies where others still read",
+           "runtime/graph.cc",
+           "return absorber == kNoOp ? phase : std::min(phase, phase_of_[absorber]);",
+           "return absorber == kNoOp ? phase : phase;", "graph_test", "GraphTest.*"),
 ]
 
 
