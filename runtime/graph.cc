@@ -2,6 +2,7 @@
 #include "runtime/graph.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/matmul.h"
 #include "runtime/aligned_buffer.h"
@@ -383,8 +384,8 @@ void Graph::LayOutArena() {
     by_birth.push_back(op.output);
     by_birth.insert(by_birth.end(), op.prepared.begin(), op.prepared.end());
   }
-  std::stable_sort(by_birth.begin(), by_birth.end(), [&](TensorId a, TensorId b) {
-    return FirstPhase(tensors_[a]) < FirstPhase(tensors_[b]);
+  std::sort(by_birth.begin(), by_birth.end(), [&](TensorId a, TensorId b) {
+    return std::pair(FirstPhase(tensors_[a]), a) < std::pair(FirstPhase(tensors_[b]), b);
   });
   // A chain of tensors that take over one place lives as long as the last of them.
   std::vector<size_t> last_phase(tensors_.size());
