@@ -1377,23 +1377,18 @@ float CachedValue(const CacheView& cache, size_t kv_head, size_t token, size_t d
 CacheView HeadsOf(const CacheView& cache, size_t begin, size_t count) {
   CacheView heads = cache;
   heads.n_kv_heads = count;
-  const size_t stripe = CachePrefixBytes(cache.type, cache.head_dim, cache.capacity);
-  const size_t offset = begin * (cache.segment == 0 ? stripe : cache.head_bytes);
-  heads.keys = static_cast<uint8_t*>(cache.keys) + offset;
-  heads.values = static_cast<uint8_t*>(cache.values) + offset;
+  const size_t lane = begin * LayoutOf(cache).head;
+  heads.keys = static_cast<uint32_t*>(cache.keys) + lane;
+  heads.values = static_cast<uint32_t*>(cache.values) + lane;
   return heads;
 }
 
 void PrefetchTile(const CacheView& cache, size_t kv_head, size_t token) {
-  const CacheView head = HeadsOf(cache, kv_head, 1);
-  const size_t segment = cache.segment == 0 ? cache.capacity : cache.segment;
-  const size_t tile = token % segment / kKeyTile * kKeyTile;
-  const size_t at =
-      token / segment * cache.segment_bytes + CachePrefixBytes(cache.type, cache.head_dim, tile);
-  const size_t bytes = CachePrefixBytes(cache.type, cache.head_dim, kKeyTile);
-  for (const void* half : {head.keys, head.values}) {
-    const auto* lines = static_cast<const uint8_t*>(half) + at;
-    for (size_t i = 0; i < bytes; i += 64) hwy::Prefetch(lines + i);
+  const Layout layout = LayoutOf(cache);
+  const size_t tile = kv_head * layout.head + layout.Tile(token);
+  for (const void* half : {cache.keys, cache.values}) {
+    const auto* lanes = static_cast<const uint32_t*>(half) + tile;
+    for (size_t i = 0; i < layout.TileLanes(); i += kPanel) hwy::Prefetch(lanes + i);
   }
 }
 

@@ -227,12 +227,14 @@ Executor::OpSplit Executor::SplitRows(const Op& op) const {
 void Executor::RunChunk(size_t phase, size_t chunk, size_t participant) {
   const auto [begin, end] = graph_.phases()[phase];
   const PhaseSplit& split = phase_splits_[phase];
-  if (split.attention != nullptr && step_.rows == 1) PrefetchCache(*split.attention, participant);
+  if (split.attention != nullptr && step_.rows == 1 && chunk < region_.at_once()) {
+    PrefetchCache(*split.attention, participant);  // once for each participant
+  }
+  // The first units of attention are the longest ones: every participant has some of them.
+  const bool in_turn = graph_.ops()[begin].kind == OpKind::kAttention;
+  const size_t place = in_turn ? chunk : split.PlaceOf(chunk, region_.at_once());
   for (size_t i = begin; i < end; ++i) {
     const Op& op = graph_.ops()[i];
-    // The first units of attention are the longest ones: every participant has some of them.
-    const size_t place =
-        op.kind == OpKind::kAttention ? chunk : split.PlaceOf(chunk, region_.at_once());
     const size_t first = split.Begin(op_splits_[i], place);
     const size_t last = split.Begin(op_splits_[i], place + 1);
     if (first < last) RunOp(op, first, last, participant);
