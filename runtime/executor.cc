@@ -66,9 +66,8 @@ Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_t
   }
   size_t partial_bytes = 0, kv_heads = 0;
   for (const Op& op : graph.ops()) {
-    if (op.kind == OpKind::kRmsNorm) {
-      workspace_bytes_ =
-          std::max(workspace_bytes_, graph.tensors()[op.output].cols * sizeof(float));
+    if (op.kind == OpKind::kRmsNorm && op.absorber != kNoOp) {
+      workspace_bytes_ = std::max(workspace_bytes_, OwnOffset(op, kNoTensor));
     }
     if (op.kind != OpKind::kAttention) continue;
     workspace_bytes_ = std::max(workspace_bytes_, AttentionWorkspace(op.heads.head_dim));
@@ -79,6 +78,7 @@ Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_t
   // Whole pairs of cache lines: participants do not share them.
   workspace_bytes_ = RoundUp(workspace_bytes_, 2 * kAlignment);
   workspace_ = AlignedBuffer(region_.participants() * workspace_bytes_);
+  own_rows_ = std::vector<OwnRow>(region_.participants());
   if (region_.participants() > 1) {
     partials_ = AlignedBuffer(partial_bytes);
     parts_done_ = std::vector<std::atomic<size_t>>(kv_heads);
@@ -88,6 +88,7 @@ Executor::Executor(const Graph& graph, const KvCache& cache, const float* rope_t
 bool Executor::Run(const Step& step) {
   step_ = step;
   for (std::atomic<size_t>& done : parts_done_) done.store(0, std::memory_order_relaxed);
+  for (OwnRow& own : own_rows_) own.norm = nullptr;
   for (size_t i = 0; i < divisions_.size(); ++i) {
     const Op& op = graph_.ops()[i];
     if (op.kind != OpKind::kAttention || OutputRows(op) == 0) continue;
@@ -156,12 +157,16 @@ const AttentionDivision& Executor::DivisionOf(const Op& attention) const {
   return divisions_[static_cast<size_t>(&attention - graph_.ops().data())];
 }
 
-// Whether attention does this op's work in this step. Who takes a row of queries alone can rotate
-// it. Who takes all rows of a KV head can append their keys first, each those that it reads, and
-// prepare their outputs: nobody else reads either in this phase. While tokens come one by one that
-// spares two phases a layer, and another core's lines.
+// Whether others do this op's work in this step, as part of their own. While tokens come one by one
+// that spares four phases a layer, and another core's lines.
+//
+// A single row's norm: who needs it can have it sooner than somebody else's would come from there.
+// Next to attention: who takes a row of queries alone can rotate it. Who takes all rows of a KV
+// head can append their keys first, each those that it reads, and prepare their outputs: nobody
+// else reads either in this phase.
 bool Executor::IsAbsorbed(const Op& op) const {
   if (op.absorber == kNoOp) return false;
+  if (op.kind == OpKind::kRmsNorm) return OutputRows(op) == 1;
   const Op& attention = graph_.ops()[op.absorber];
   if (OutputRows(attention) == 0) return false;
   const AttentionDivision& division = DivisionOf(attention);
@@ -265,13 +270,13 @@ void Executor::RunOp(const Op& op, size_t begin, size_t end, size_t participant)
     case OpKind::kEmbed:
       return RunEmbed(op, begin, end);
     case OpKind::kRmsNorm:
-      return RunRmsNorm(op, begin, end, participant);
+      return RunRmsNorm(op, begin, end);
     case OpKind::kPrepare:
       return RunPrepare(op, begin, end);
     case OpKind::kMatmul:
-      return RunMatmul(op, begin, end);
+      return RunMatmul(op, begin, end, participant);
     case OpKind::kGated:
-      return RunGated(op, begin, end);
+      return RunGated(op, begin, end, participant);
     case OpKind::kRope:
       return RunRope(op, begin, end);
     case OpKind::kAppend:
@@ -319,26 +324,53 @@ void Executor::RunEmbed(const Op& op, size_t begin, size_t end) {
   }
 }
 
-// A row in parts of the weight's size: one part, or its heads. A single row of which only prepared
-// activations are read stays with its core: others' lines would have to come for it.
-void Executor::RunRmsNorm(const Op& op, size_t begin, size_t end, size_t participant) {
-  const std::vector<float>& weight = op.vector->values;
+// x -> out: (cols). In parts of the weight's size: one, or the heads.
+void Executor::NormRow(const Op& norm, const float* x, float* out) const {
+  const std::vector<float>& weight = norm.vector->values;
+  for (size_t part = 0; part < graph_.tensors()[norm.output].cols; part += weight.size()) {
+    hob::Rows().rms_norm(x + part, weight.data(), norm.eps, weight.size(), out + part);
+  }
+}
+
+void Executor::RunRmsNorm(const Op& op, size_t begin, size_t end) {
   const size_t cols = graph_.tensors()[op.output].cols;
-  const RowKernels& kernels = hob::Rows();
-  float* const rows = OutputRows(op) == 1 && NobodyReads(op.output)
-                          ? reinterpret_cast<float*>(Workspace(participant))
-                          : Floats(op.output);
   for (size_t i = begin; i < end; ++i) {
-    const float* x = Floats(op.inputs[0], i);
-    float* out = rows + i * cols;
-    for (size_t part = 0; part < cols; part += weight.size()) {
-      kernels.rms_norm(x + part, weight.data(), op.eps, weight.size(), out + part);
-    }
+    NormRow(op, Floats(op.inputs[0], i), Floats(op.output, i));
   }
   for (TensorId id : op.prepared) {
-    PrepareActivations(graph_.tensors()[id].act, rows, cols, OutputRows(op), cols, begin, end,
-                       Data(id));
+    PrepareActivations(graph_.tensors()[id].act, Floats(op.output), cols, OutputRows(op), cols,
+                       begin, end, Data(id));
   }
+}
+
+// Where what an absorbed norm makes lies in a workspace: its floats, then what is prepared of them.
+// kNoTensor: the end.
+size_t Executor::OwnOffset(const Op& norm, TensorId id) const {
+  const size_t cols = graph_.tensors()[norm.output].cols;
+  size_t offset = RoundUp(cols * sizeof(float), kAlignment);
+  for (TensorId prepared : norm.prepared) {
+    if (prepared == id) break;
+    offset += RoundUp(ActivationBytes(graph_.tensors()[prepared].act, 1, cols), kAlignment);
+  }
+  return offset;
+}
+
+// What a matmul reads: common to all, or the participant's own, made when it is first asked for.
+const uint8_t* Executor::Activations(const Op& reader, TensorId id, size_t participant) {
+  const Op& norm = graph_.ops()[graph_.tensors()[id].producer];
+  if (norm.kind != OpKind::kRmsNorm || !IsAbsorbed(norm)) return Data(id);
+  uint8_t* const own = Workspace(participant);
+  if (std::exchange(own_rows_[participant].norm, &norm) != &norm) {
+    const Profile::Timer timer(profile_, participant, norm, &reader);
+    const size_t cols = graph_.tensors()[norm.output].cols;
+    float* row = reinterpret_cast<float*>(own);
+    NormRow(norm, Floats(norm.inputs[0]), row);
+    for (TensorId prepared : norm.prepared) {
+      PrepareActivations(graph_.tensors()[prepared].act, row, cols, 1, cols, 0, 1,
+                         own + OwnOffset(norm, prepared));
+    }
+  }
+  return own + OwnOffset(norm, id);
 }
 
 void Executor::RunPrepare(const Op& op, size_t begin, size_t end) {
@@ -347,13 +379,13 @@ void Executor::RunPrepare(const Op& op, size_t begin, size_t end) {
                      begin, end, Data(op.output));
 }
 
-MatmulTask Executor::Task(const Op& op, const WeightMatrix& weight, TensorId act) const {
+MatmulTask Executor::Task(const Op& op, const WeightMatrix& weight, const uint8_t* act) const {
   return {
       .m = OutputRows(op),
       .n = weight.n,
       .k = weight.k,
       .packed = weight.packed,
-      .act = Data(act),
+      .act = act,
       .act_stride = weight.k,
       .bias = nullptr,
       .residual = nullptr,
@@ -362,8 +394,8 @@ MatmulTask Executor::Task(const Op& op, const WeightMatrix& weight, TensorId act
   };
 }
 
-void Executor::RunMatmul(const Op& op, size_t begin, size_t end) {
-  MatmulTask task = Task(op, *op.matrix, op.inputs[0]);
+void Executor::RunMatmul(const Op& op, size_t begin, size_t end, size_t participant) {
+  MatmulTask task = Task(op, *op.matrix, Activations(op, op.inputs[0], participant));
   if (op.vector != nullptr) task.bias = op.vector->values.data();
   if (op.inputs.size() > 1) task.residual = Floats(op.inputs[1]);
   MatmulPanels(*op.matrix->format, task, begin, end);
@@ -371,9 +403,9 @@ void Executor::RunMatmul(const Op& op, size_t begin, size_t end) {
 
 // A few panels of the gate, then the same of the other, which take the gate's place as they are
 // multiplied with it, then their activations: all of it stays in a cache.
-void Executor::RunGated(const Op& op, size_t begin, size_t end) {
-  const MatmulTask gate = Task(op, *op.gate, op.inputs[1]);
-  MatmulTask up = Task(op, *op.matrix, op.inputs[0]);
+void Executor::RunGated(const Op& op, size_t begin, size_t end, size_t participant) {
+  const MatmulTask gate = Task(op, *op.gate, Activations(op, op.inputs[1], participant));
+  MatmulTask up = Task(op, *op.matrix, Activations(op, op.inputs[0], participant));
   up.gate = up.out;
   const size_t step = RoundUp(CeilDiv(kGatedOutputs, gate.m * kPanel), kPanelStep);
   for (size_t panel = begin; panel < end; panel += step) {

@@ -55,6 +55,11 @@ class Executor final : private RegionWork {
   size_t workspace_bytes() const { return workspace_.size(); }
 
  private:
+  // The norm whose row lies in a participant's workspace. On lines of its own.
+  struct alignas(128) OwnRow {
+    const Op* norm = nullptr;
+  };
+
   // An op's part of its phase: `units` (panels, rows, pages, ...) that are taken by whole steps of
   // `step`; what one of them costs, in whatever all ops of the phase are measured by; the cost of
   // the ops before it; and how many chunks of the least work it would make.
@@ -90,10 +95,10 @@ class Executor final : private RegionWork {
   void PrefetchCache(const Op& attention, size_t participant) const;
   void RunOp(const Op& op, size_t begin, size_t end, size_t participant);
   void RunEmbed(const Op& op, size_t begin, size_t end);
-  void RunRmsNorm(const Op& op, size_t begin, size_t end, size_t participant);
+  void RunRmsNorm(const Op& op, size_t begin, size_t end);
   void RunPrepare(const Op& op, size_t begin, size_t end);
-  void RunMatmul(const Op& op, size_t begin, size_t end);
-  void RunGated(const Op& op, size_t begin, size_t end);
+  void RunMatmul(const Op& op, size_t begin, size_t end, size_t participant);
+  void RunGated(const Op& op, size_t begin, size_t end, size_t participant);
   void RunRope(const Op& op, size_t begin, size_t end);
   void RunAppend(const Op& op, size_t begin, size_t end);
   void RunAttention(const Op& op, size_t begin, size_t end, size_t participant);
@@ -101,13 +106,15 @@ class Executor final : private RegionWork {
 
   size_t Rows(const Tensor& tensor) const;
   size_t OutputRows(const Op& op) const { return Rows(graph_.tensors()[op.output]); }
-  bool NobodyReads(TensorId id) const { return graph_.tensors()[id].consumers.empty(); }
   uint8_t* Workspace(size_t participant) const {
     return workspace_.data() + participant * workspace_bytes_;
   }
   uint8_t* Data(TensorId id) const;
   float* Floats(TensorId id, size_t row = 0) const;
-  MatmulTask Task(const Op& op, const WeightMatrix& weight, TensorId act) const;
+  void NormRow(const Op& norm, const float* x, float* out) const;
+  size_t OwnOffset(const Op& norm, TensorId id) const;
+  const uint8_t* Activations(const Op& reader, TensorId id, size_t participant);
+  MatmulTask Task(const Op& op, const WeightMatrix& weight, const uint8_t* act) const;
   void Rotate(const HeadShape& heads, size_t n_heads, size_t batch_row, float* x) const;
   AttentionTask Task(const Op& op) const;
   void AppendTokens(const Op& op, KeyRange tokens, size_t first_head, size_t n_heads);
@@ -126,6 +133,7 @@ class Executor final : private RegionWork {
   AlignedBuffer arena_;
   AlignedBuffer workspace_;  // (participants, workspace_bytes_), for attention or a row
   size_t workspace_bytes_ = 0;
+  std::vector<OwnRow> own_rows_;  // (participants)
   AlignedBuffer partials_;                       // of attention whose keys are divided
   std::vector<std::atomic<size_t>> parts_done_;  // (KV heads), of such
   Step step_{};

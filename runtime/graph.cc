@@ -292,8 +292,9 @@ void Graph::Plan(size_t max_rows) {
     }
   }
   FormPhases();
+  AbsorbNorms();
   ChooseInPlace();
-  FindAbsorbed();
+  AbsorbIntoAttention();
   LayOutArena();
 }
 
@@ -312,9 +313,17 @@ void Graph::FormPhases() {
   }
 }
 
+// The last phase in which the op may be done.
+size_t Graph::LastPhaseOf(size_t op) const {
+  const size_t absorber = ops_[op].absorber;
+  return absorber == kNoOp ? phase_of_[op] : std::max(phase_of_[op], phase_of_[absorber]);
+}
+
 // The last phase in which the tensor is read or written.
 size_t Graph::LastPhase(const Tensor& tensor) const {
-  return phase_of_[tensor.consumers.empty() ? tensor.producer : tensor.consumers.back()];
+  size_t last = phase_of_[tensor.producer];
+  for (size_t consumer : tensor.consumers) last = std::max(last, LastPhaseOf(consumer));
+  return last;
 }
 
 // The first phase in which the tensor may be written.
@@ -341,7 +350,7 @@ void Graph::ChooseInPlace() {
       }
       const size_t readers =
           std::count_if(input.consumers.begin(), input.consumers.end(),
-                        [&](size_t consumer) { return phase_of_[consumer] == phase_of_[i]; });
+                        [&](size_t consumer) { return LastPhaseOf(consumer) == phase_of_[i]; });
       if (readers != 1) continue;
       output.in_place_of = op.inputs[j];
       break;
@@ -349,8 +358,25 @@ void Graph::ChooseInPlace() {
   }
 }
 
+// A norm of which only the next phase's matmuls read, and nothing but prepared activations.
+void Graph::AbsorbNorms() {
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    Op& norm = ops_[i];
+    if (norm.kind != OpKind::kRmsNorm || !tensors_[norm.output].consumers.empty()) continue;
+    size_t reader = kNoOp;
+    bool next_phase = true;
+    for (TensorId id : norm.prepared) {
+      for (size_t consumer : tensors_[id].consumers) {
+        reader = consumer;
+        next_phase = next_phase && phase_of_[consumer] == phase_of_[i] + 1;
+      }
+    }
+    if (next_phase) norm.absorber = reader;
+  }
+}
+
 // What only an attention op reads, or makes ready for matmuls what it makes.
-void Graph::FindAbsorbed() {
+void Graph::AbsorbIntoAttention() {
   for (size_t i = 0; i < ops_.size(); ++i) {
     if (ops_[i].kind != OpKind::kAttention) continue;
     const auto absorb = [&](size_t other) {

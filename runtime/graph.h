@@ -116,7 +116,8 @@ struct Op {
   size_t layer = 0;
   HeadShape heads = {};
   // Of kAttention: the ops next to it whose work it can do itself, head by head, while what they
-  // make is in the core's caches. Of such an op: who that is. The executor decides when.
+  // make is in the core's caches. Of such an op: who that is. Of a norm: one of the matmuls behind
+  // it, where it can be done as well, by each participant for itself. The executor decides when.
   std::vector<size_t> absorbed = {};
   size_t absorber = kNoOp;
 };
@@ -180,8 +181,10 @@ class Graph {
 
   void FormPhases();
   void ChooseInPlace();
-  void FindAbsorbed();
+  void AbsorbNorms();
+  void AbsorbIntoAttention();
   void LayOutArena();
+  size_t LastPhaseOf(size_t op) const;
   size_t FirstPhase(const Tensor& tensor) const;
   size_t LastPhase(const Tensor& tensor) const;
 

@@ -89,15 +89,22 @@ class Plan {
     return root == kNoTensor ? id : root;
   }
 
-  // An op that attention may do itself, in its own phase, may be done before its turn.
+  // An op that others may do as part of their own, in their phase, may be done before its turn or
+  // behind it.
   size_t FirstPhase(TensorId id) const {
     const size_t producer = graph_.tensors()[id].producer;
     const size_t absorber = graph_.ops()[producer].absorber;
     return absorber == kNoOp ? phase_of_[producer]
                              : std::min(phase_of_[producer], phase_of_[absorber]);
   }
+  size_t LastPhaseOf(size_t op) const {
+    const size_t absorber = graph_.ops()[op].absorber;
+    return absorber == kNoOp ? phase_of_[op] : std::max(phase_of_[op], phase_of_[absorber]);
+  }
   size_t LastPhase(TensorId id) const {
-    return readers_[id].empty() ? FirstPhase(id) : phase_of_[readers_[id].back()];
+    size_t last = FirstPhase(id);
+    for (size_t reader : readers_[id]) last = std::max(last, LastPhaseOf(reader));
+    return last;
   }
 
   void ExpectDependenciesInOrder() const {
@@ -113,7 +120,7 @@ class Plan {
     const Tensor& after = graph_.tensors()[b];
     if (after.in_place_of != a || after.offset != graph_.tensors()[a].offset) return false;
     return std::all_of(readers_[a].begin(), readers_[a].end(), [&](size_t reader) {
-      return reader == after.producer || phase_of_[reader] < FirstPhase(b);
+      return reader == after.producer || LastPhaseOf(reader) < FirstPhase(b);
     });
   }
 
@@ -234,6 +241,33 @@ TEST(GraphTest, InPlaceWhereNobodyReadsTheInputAnymore) {
   EXPECT_EQ(graph.tensors()[sum].in_place_of, x);
   EXPECT_EQ(graph.tensors()[twice].in_place_of, kNoTensor);
   EXPECT_EQ(graph.tensors()[last].in_place_of, twice);
+  Plan(graph).ExpectNoOverlap();
+}
+
+// A norm that each participant may make for itself in the next phase, where nobody then overwrites
+// what it is made of; and those that none may, as more is read of them than that.
+TEST(GraphTest, NormsThatTheNextMatmulsMakeThemselves) {
+  const WeightMatrix embedding = Matrix("e", 100, 64), floats = Matrix("f", 64, 64),
+                     blocks = Matrix("b", 64, 64, HOB_FORMAT_Q8_0);
+  const WeightVector weight = Vector("n", 64);
+  Graph graph;
+  const auto norm = [&](const char* name, TensorId x) {
+    return graph.RmsNorm(name, x, weight, 1e-5f);
+  };
+  const TensorId x = graph.Embed("x", embedding), own = norm("own", x);
+  const TensorId sum = graph.Matmul("sum", own, blocks, {.residual = x});  // the last use of x
+  const TensorId of_floats = norm("of floats", sum);
+  const TensorId y = graph.Matmul("y", of_floats, floats), later = norm("later", y);
+  const TensorId z = graph.Matmul("z", later, blocks), read = norm("read", z);
+  graph.Add("end", graph.Matmul("last", read, blocks),
+            graph.Add("two", graph.Matmul("late", later, blocks), read));
+  graph.Plan(4);
+  const auto absorber = [&](TensorId id) {
+    return graph.ops()[graph.tensors()[id].producer].absorber;
+  };
+  EXPECT_EQ(absorber(own), graph.tensors()[sum].producer);
+  EXPECT_EQ(graph.tensors()[sum].in_place_of, kNoTensor);
+  for (TensorId id : {of_floats, later, read}) EXPECT_EQ(absorber(id), kNoOp);
   Plan(graph).ExpectNoOverlap();
 }
 
