@@ -98,8 +98,10 @@ bool Executor::Run(const Step& step) {
   return region_.Run(*this);
 }
 
-bool Executor::Cancelled() {
-  return options_.cancel != nullptr && options_.cancel(options_.cancel_context) != 0;
+// The last phase writes what a run is given memory for: it is not begun in vain.
+bool Executor::Cancelled(size_t phase) {
+  return phase + 1 < phase_splits_.size() && options_.cancel != nullptr &&
+         options_.cancel(options_.cancel_context) != 0;
 }
 
 // ---------------------------------------------------------------- dividing

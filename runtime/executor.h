@@ -42,8 +42,8 @@ class Executor final : private RegionWork {
   Executor(const Graph& graph, const KvCache& cache, const float* rope_table,
            const Options& options);
 
-  // False if cancelled: then the cache rows of this step and the arena hold nothing of use. Does
-  // not allocate.
+  // False if cancelled: then the cache rows of this step and the arena hold nothing of use, and
+  // nothing is in `logits`. Does not allocate after the first time.
   bool Run(const Step& step);
 
   // From the next Run on, adds up where the time goes; nullptr ends it. Of this graph and at least
@@ -80,7 +80,7 @@ class Executor final : private RegionWork {
   size_t phase_count() const override { return graph_.phases().size(); }
   size_t chunk_count(size_t phase) const override { return phase_splits_[phase].chunks; }
   void RunChunk(size_t phase, size_t chunk, size_t participant) override;
-  bool Cancelled() override;
+  bool Cancelled(size_t phase) override;
 
   void SplitPhase(size_t phase);
   size_t MostChunks(const Op& op, const PhaseSplit& split) const;
@@ -133,7 +133,7 @@ class Executor final : private RegionWork {
   AlignedBuffer arena_;
   AlignedBuffer workspace_;  // (participants, workspace_bytes_), for attention or a row
   size_t workspace_bytes_ = 0;
-  std::vector<OwnRow> own_rows_;  // (participants)
+  std::vector<OwnRow> own_rows_;                 // (participants)
   AlignedBuffer partials_;                       // of attention whose keys are divided
   std::vector<std::atomic<size_t>> parts_done_;  // (KV heads), of such
   Step step_{};

@@ -39,7 +39,7 @@ class PackWork final : public RegionWork {
   // False if the progress callback asked to stop.
   bool Run() {
     Region region(options_.threads);
-    return region.Run(*this) && !Cancelled();
+    return region.Run(*this) && !Cancelled(items_.size());
   }
 
  private:
@@ -68,13 +68,12 @@ class PackWork final : public RegionWork {
   }
 
   // Called once before each matrix, and once at the end: the one before is done.
-  bool Cancelled() override {
-    if (calls_ > 0) {
-      const GgufTensor& tensor = items_[calls_ - 1].tensor;
+  bool Cancelled(size_t matrix) override {
+    if (matrix > 0) {
+      const GgufTensor& tensor = items_[matrix - 1].tensor;
       file_.DropPages(tensor);  // also the pages that two chunks share
       done_bytes_ += *tensor.bytes;
     }
-    ++calls_;
     if (options_.progress == nullptr) return false;
     const double done = static_cast<double>(done_bytes_) / static_cast<double>(total_bytes_);
     return options_.progress(options_.progress_context, static_cast<float>(done)) != 0;
@@ -84,7 +83,6 @@ class PackWork final : public RegionWork {
   const hob_model_options& options_;
   std::vector<Item> items_;
   uint64_t total_bytes_ = 0, done_bytes_ = 0;
-  size_t calls_ = 0;
 };
 
 // What a file says about a model, without the values of its matrices: those are in memory packed.

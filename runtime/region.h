@@ -34,8 +34,9 @@ class RegionWork {
   // with the same one at the same time. Must not throw.
   virtual void RunChunk(size_t phase, size_t chunk, size_t participant) = 0;
 
-  // Asked between phases by one participant; true ends the run there.
-  virtual bool Cancelled() { return false; }
+  // Asked by whoever is about to run a phase's chunk 0, while others may run other chunks of it;
+  // true ends the run there. The phases before are complete.
+  virtual bool Cancelled(size_t /*phase*/) { return false; }
 
  protected:
   ~RegionWork() = default;
@@ -51,7 +52,8 @@ class Region {
   // How many of them run at a time: what work should be divided for.
   size_t at_once() const { return threads_.count < at_once_ ? threads_.count : at_once_; }
 
-  // Runs the work to its end, or false if it was cancelled. Neither allocates nor locks.
+  // Runs the work to its end, or false if it was cancelled. Does not lock, nor allocate unless no
+  // run before had as many phases.
   bool Run(RegionWork& work);
 
  private:
@@ -59,27 +61,31 @@ class Region {
   // claimed, in the low half. On a line of its own, or rather on the two that some CPUs fetch.
   struct alignas(128) Owner {
     std::atomic<uint64_t> claimed{0};
+    bool helped = false;  // read and written by this participant: it had to help in its last phase
   };
 
   bool RunAlone();
   void Participate(size_t participant);
+  size_t Chunks(uint32_t phase) const { return due_[phase + 1] - due_[phase]; }
+  std::optional<size_t> Claim(size_t participant, uint32_t phase);
   std::optional<size_t> ClaimOf(size_t owner, uint32_t phase);
-  std::optional<size_t> Help(size_t participant, uint32_t phase);
-  uint32_t OpenPhase(uint32_t phase, size_t participant);
-  bool OpensSoon(uint32_t phase) const;
-  uint32_t WaitUntilPast(uint32_t phase) const;
+  bool RunChunk(uint32_t phase, size_t chunk, size_t participant);
+  uint32_t RunSingles(uint32_t phase, size_t participant);
+  uint32_t Cancel();
+  void WakeSleepers();
+  bool FinishesSoon(uint32_t phase) const;
+  uint32_t WaitFor(uint32_t due) const;
 
   hob_threads threads_{};
   size_t at_once_;
   RegionWork* work_ = nullptr;
-  uint32_t phases_ = 0;     // how many; also the "phase" that means the end
-  bool cancelled_ = false;  // written by the participant that opens phases
+  uint32_t phases_ = 0;        // how many; also the "phase" that means the end
+  std::vector<uint32_t> due_;  // (phases + 1): chunks of all phases before one
 
   std::vector<Owner> owners_;  // (at_once)
-  // Chunks of the open phase that are finished.
+  // Chunks of the run that are finished, which says how far it is: whoever waits watches this line.
+  // A phase is open when all chunks of the phases before it are finished.
   alignas(128) std::atomic<uint32_t> finished_{0};
-  // The open phase: those who wait watch this line, which changes once a phase.
-  alignas(128) std::atomic<uint32_t> open_{0};
 };
 
 }  // namespace hob

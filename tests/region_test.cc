@@ -42,7 +42,7 @@ class CheckedWork : public RegionWork {
     ++finished_[phase];
   }
 
-  bool Cancelled() override { return ++polls_ > cancel_after_; }
+  bool Cancelled(size_t) override { return ++polls_ > cancel_after_; }
 
   void ExpectAllRunOnce() const {
     EXPECT_EQ(out_of_order_, 0);
@@ -175,7 +175,7 @@ TEST(RegionTest, MoreParticipantsThanCores) {
   }
 }
 
-TEST(RegionTest, CancelStopsBetweenPhases) {
+TEST(RegionTest, CancelEndsTheRunWithThePhaseThatAsks) {
   for (size_t count : {1, 3}) {
     const hob_threads threads = Threads(count, RunOnThreads);
     Region region(&threads);
@@ -184,7 +184,10 @@ TEST(RegionTest, CancelStopsBetweenPhases) {
       work.cancel_after_ = phases;
       work.Reset();
       EXPECT_FALSE(region.Run(work));
-      EXPECT_EQ(work.TotalRuns(), static_cast<size_t>(phases) * 3);
+      // Others may be at work on chunks of the phase whose first one asks.
+      const size_t before = static_cast<size_t>(phases) * 3, others = count == 1 ? 0 : 2;
+      EXPECT_GE(work.TotalRuns(), before);
+      EXPECT_LE(work.TotalRuns(), before + others);
     }
     work.cancel_after_ = 1 << 30;
     work.Reset();
