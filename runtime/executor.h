@@ -55,7 +55,8 @@ class Executor final : private RegionWork {
   size_t workspace_bytes() const { return workspace_.size(); }
 
  private:
-  // The norm whose row lies in a participant's workspace. On lines of its own.
+  // The norm whose row lies in a participant's workspace, until attention takes that. On lines of
+  // its own.
   struct alignas(128) OwnRow {
     const Op* norm = nullptr;
   };
