@@ -350,7 +350,7 @@ void Graph::ChooseInPlace() {
       }
       const size_t readers =
           std::count_if(input.consumers.begin(), input.consumers.end(),
-                        [&](size_t consumer) { return LastPhaseOf(consumer) == phase_of_[i]; });
+                        [&](size_t consumer) { return LastPhaseOf(consumer) >= phase_of_[i]; });
       if (readers != 1) continue;
       output.in_place_of = op.inputs[j];
       break;

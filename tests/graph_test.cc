@@ -271,6 +271,23 @@ TEST(GraphTest, NormsThatTheNextMatmulsMakeThemselves) {
   Plan(graph).ExpectNoOverlap();
 }
 
+// An op beside such a norm is the last to read their input, but not in time.
+TEST(GraphTest, NormsOfTheNextPhaseKeepTheirInputFromTheirNeighbours) {
+  const WeightMatrix embedding = Matrix("e", 100, 64),
+                     blocks = Matrix("b", 64, 64, HOB_FORMAT_Q8_0);
+  const WeightVector weight = Vector("n", 64);
+  Graph graph;
+  const TensorId x = graph.Embed("x", embedding), y = graph.Embed("y", embedding);
+  const TensorId norm = graph.RmsNorm("norm", x, weight, 1e-5f);
+  const TensorId sum = graph.Add("sum", x, y);
+  const TensorId out = graph.Matmul("out", norm, blocks);
+  graph.Add("end", out, sum);
+  graph.Plan(4);
+  ASSERT_EQ(graph.ops()[graph.tensors()[norm].producer].absorber, graph.tensors()[out].producer);
+  EXPECT_EQ(graph.tensors()[sum].in_place_of, y);
+  Plan(graph).ExpectNoOverlap();
+}
+
 TEST(GraphTest, OutputRowsKeepTheirRootAlive) {
   const WeightMatrix embedding = Matrix("e", 100, 64), weight = Matrix("w", 64, 64);
   Graph graph;
