@@ -98,7 +98,8 @@ bool Executor::Run(const Step& step) {
   return region_.Run(*this);
 }
 
-// The last phase writes what a run is given memory for: it is not begun in vain.
+// Not in the last phase, where others may be at work already: it writes what a run is given memory
+// for, which so is complete or as it was.
 bool Executor::Cancelled(size_t phase) {
   return phase + 1 < phase_splits_.size() && options_.cancel != nullptr &&
          options_.cancel(options_.cancel_context) != 0;

@@ -71,11 +71,12 @@ bool Region::RunChunk(uint32_t phase, size_t chunk, size_t participant) {
 }
 
 void Region::Participate(size_t participant) {
+  bool helped = false;
   uint32_t phase = 0, finished = finished_.load(std::memory_order_acquire);
   for (;;) {
     if (finished >= due_[phases_]) return;  // the end, or cancelled
     while (due_[phase + 1] <= finished) ++phase;
-    const std::optional<size_t> chunk = Claim(participant, phase);
+    const std::optional<size_t> chunk = Claim(participant, phase, helped);
     if (!chunk) {
       finished = WaitFor(due_[phase + 1]);
     } else if (!RunChunk(phase, *chunk, participant)) {
@@ -89,10 +90,10 @@ void Region::Participate(size_t participant) {
 }
 
 // A chunk of the participant's own, or else, if its owner does not come for it, of somebody else's,
-// the next one's first. A phase of one chunk is with whoever finished the phase before.
-std::optional<size_t> Region::Claim(size_t participant, uint32_t phase) {
+// the next one's first: `helped`, after which it is not waited for again. A phase of one chunk is
+// with whoever finished the phase before.
+std::optional<size_t> Region::Claim(size_t participant, uint32_t phase, bool& helped) {
   if (Chunks(phase) == 1) return std::nullopt;
-  bool& helped = owners_[participant].helped;
   std::optional<size_t> chunk = ClaimOf(participant, phase);
   if (chunk || (!helped && FinishesSoon(phase))) return chunk;
   for (size_t i = 1; i < at_once() && !chunk; ++i) {

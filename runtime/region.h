@@ -61,13 +61,12 @@ class Region {
   // claimed, in the low half. On a line of its own, or rather on the two that some CPUs fetch.
   struct alignas(128) Owner {
     std::atomic<uint64_t> claimed{0};
-    bool helped = false;  // read and written by this participant: it had to help in its last phase
   };
 
   bool RunAlone();
   void Participate(size_t participant);
   size_t Chunks(uint32_t phase) const { return due_[phase + 1] - due_[phase]; }
-  std::optional<size_t> Claim(size_t participant, uint32_t phase);
+  std::optional<size_t> Claim(size_t participant, uint32_t phase, bool& helped);
   std::optional<size_t> ClaimOf(size_t owner, uint32_t phase);
   bool RunChunk(uint32_t phase, size_t chunk, size_t participant);
   uint32_t RunSingles(uint32_t phase, size_t participant);

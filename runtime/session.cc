@@ -103,7 +103,7 @@ void Session::Eval(std::span<const int32_t> tokens, float* logits) {
       step.logits = logits_.data();
     }
     rope_.Set(step.position, rows);
-    // The logits are the last phase, and nobody cancels after it: logits_ is old or complete.
+    // The logits are the last phase, and nobody is asked there: logits_ is old or complete.
     if (!executor_.Run(step)) {
       throw Error(HOB_ERROR_CANCELLED, "evaluating was stopped by the cancel callback");
     }

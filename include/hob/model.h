@@ -101,9 +101,9 @@ typedef struct hob_session_options {
   // 0 = f32 for models with f32 weights, else bf16; otherwise 1 + a hob_cache_type.
   int cache_type;
   const hob_threads* threads;  // copied; NULL = the calling thread
-  // Called between operations while evaluating; a result other than 0 stops it, the call fails with
-  // HOB_ERROR_CANCELLED and the session stays where it was. May be NULL; must be callable from
-  // any of the threads.
+  // Called as operations begin while evaluating, never twice at a time; a result other than 0 stops
+  // it, the call fails with HOB_ERROR_CANCELLED and the session stays where it was. May be NULL;
+  // must be callable from any of the threads.
   int (*cancel)(void* context);
   void* cancel_context;
 } hob_session_options;
