@@ -5,23 +5,26 @@
 #   HOB_HIGHWAY   what a library of them stands on: the few sources of Highway that are needed, to
 #                 be compiled in, or the installed library
 
+# Best first, and those of Highway's targets between them that are left out.
 string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" hob_processor)
 if(hob_processor MATCHES "^(x86_64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
-  # Best first. The SSE targets are left out: they have no fused multiply-add, of which every result
-  # of hob is made; on a CPU without AVX2 the scalar reference serves.
-  set(hob_all_targets AVX3_SPR AVX3_ZEN4 AVX3_DL AVX3 AVX2)
-  set(hob_default_targets ${hob_all_targets})
+  # AVX3_SPR would have f16 arithmetic, which has no part in hob, and Intel's bf16 dot, which takes
+  # twice as long as the two fused multiply-adds that it stands for (docs/matmul.md). The SSE targets,
+  # below the baseline, have no fused multiply-add, of which every result of hob is made; on a CPU
+  # without AVX2 the scalar reference serves.
+  set(hob_all_targets AVX3_ZEN4 AVX3_DL AVX3 AVX2)
+  set(hob_left_out AVX3_SPR)
 elseif(hob_processor MATCHES "^(aarch64|arm64)$")
   # HWY_NEON is NEON with AES, of which the kernels have no use; NEON_WITHOUT_AES is our "neon".
-  set(hob_all_targets SVE2_128 SVE_256 SVE2 SVE NEON_BF16 NEON NEON_WITHOUT_AES)
-  set(hob_default_targets SVE2_128 SVE_256 SVE2 SVE NEON_BF16 NEON_WITHOUT_AES)
+  set(hob_all_targets SVE2_128 SVE_256 SVE2 SVE NEON_BF16 NEON_WITHOUT_AES)
+  set(hob_left_out NEON)
 else()
   set(hob_all_targets)
 endif()
 
 add_library(hob_simd INTERFACE)
 if(hob_all_targets)
-  set(hob_chosen ${hob_default_targets})
+  set(hob_chosen ${hob_all_targets})
   if(HOB_TARGETS)
     set(hob_chosen)
     string(TOUPPER "${HOB_TARGETS}" hob_wanted)
@@ -43,18 +46,15 @@ if(hob_all_targets)
   # through a table of our own, so this baseline is only a lower bound of what is generated, not a
   # demand on the CPU (highway's own targets.cc, which does take it as one, never sees it).
   list(GET hob_chosen -1 hob_baseline)
-  set(hob_disabled ${hob_all_targets})
+  set(hob_disabled ${hob_all_targets} ${hob_left_out})
   list(REMOVE_ITEM hob_disabled ${hob_chosen})
   list(TRANSFORM hob_disabled PREPEND "HWY_")
   list(JOIN hob_disabled "|" hob_disabled)
-  if(NOT hob_disabled)
-    set(hob_disabled 0)
-  endif()
   target_compile_definitions(hob_simd INTERFACE
     HWY_WANT_AVX3_DL "HWY_BASELINE_TARGETS=HWY_${hob_baseline}" "HWY_DISABLED_TARGETS=(${hob_disabled})")
   if(AVX3_DL IN_LIST hob_chosen)
     set(hob_int8_options -UHWY_DISABLED_TARGETS
-      "-DHWY_DISABLED_TARGETS=(${hob_disabled}|HWY_AVX3_ZEN4|HWY_AVX3_SPR)")
+      "-DHWY_DISABLED_TARGETS=(${hob_disabled}|HWY_AVX3_ZEN4)")
   endif()
 else()
   # No vector code for this CPU yet: the scalar reference serves.

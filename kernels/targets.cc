@@ -25,7 +25,6 @@ struct TargetRow {
 
 // Best first within an architecture, as in Highway's bits: a lower bit is a better target.
 constexpr TargetRow kTargetRows[] = {
-    {HWY_AVX3_SPR, "avx3_spr"},          // Intel Sapphire Rapids and later: AVX-512 with FP16, BF16
     {HWY_AVX3_ZEN4, "avx3_zen4"},        // AMD Zen 4 and later: AVX-512 with BF16
     {HWY_AVX3_DL, "avx3_dl"},            // Intel Ice Lake and later: AVX-512 with VNNI
     {HWY_AVX3, "avx3"},                  // Intel Skylake-X: AVX-512 F BW CD DQ VL

@@ -95,7 +95,7 @@ typedef struct hob_threads {
 
 // The instruction sets ("targets") that this build contains and this CPU runs, best first; the last
 // is always "scalar", the reference. Writes up to `capacity` names (static storage) and returns how
-// many there are. Names: avx2 avx2_vnni avx3 avx3_dl avx3_zen4 avx3_spr neon neon_dot neon_bf16 sve
+// many there are. Names: avx2 avx2_vnni avx3 avx3_dl avx3_zen4 neon neon_dot neon_bf16 sve
 // sve2 sve_256 sve2_128 scalar.
 HOB_API size_t hob_targets(const char** names, size_t capacity);
 

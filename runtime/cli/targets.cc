@@ -16,7 +16,6 @@ std::string_view Describe(std::string_view target) {
       {"avx3", "x86 with AVX-512: Intel Skylake-X (2017)"},
       {"avx3_dl", "x86 with AVX-512 and int8 dot products: Intel Ice Lake (2019)"},
       {"avx3_zen4", "the same and bf16 dot products: AMD Zen 4 (2022)"},
-      {"avx3_spr", "the same and f16 arithmetic: Intel Sapphire Rapids (2023)"},
       {"neon", "every 64-bit Arm"},
       {"neon_dot", "64-bit Arm with int8 dot products: Cortex-A76, Neoverse N1, Apple M1"},
       {"neon_bf16", "64-bit Arm with bf16 and int8 dot products: Apple M2, Neoverse V1 and N2"},
