@@ -18,6 +18,7 @@
 
 #include "kernels/formats/contract.h"
 #include "kernels/matmul.h"
+#include "kernels/targets.h"
 
 #if defined(HOB_KERNELS_MATMUL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HOB_KERNELS_MATMUL_INL_H_
@@ -362,10 +363,33 @@ HWY_INLINE void StreamPanel(const uint8_t* block, const StepActs& x, size_t rows
 template <class F>
 inline constexpr bool kTwoStreams = (kStepBytes<F> <= 7 * 64);
 
-// One row. Panels are read front to back, or the first half of them beside the second: the
-// processor runs ahead of a stream for as long as it does not jump. Whatever there is to do between
-// two panels keeps it from doing so, which is why that is little and apart from BlockRows
-// (docs/design.md).
+// One row against panels [panel, panel_end), cut into runs that are read side by side, two slices
+// or, asked for ahead, four at a time. Returns where it ends: what does not divide is left.
+template <class F, bool kAhead>
+HWY_INLINE size_t RowRuns(const MatmulTask& task, const StepActs& x, size_t panel,
+                          size_t panel_end) {
+  constexpr size_t kSlices = kAhead ? 4 : 2;
+  const size_t runs = kSlices * OutputsPerVector() / kPanel, run = (panel_end - panel) / runs;
+  const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k), blocks = task.k / F::kValues;
+  for (const size_t end = panel + run; panel < end; ++panel) {
+    HWY_ALIGN float c[kSlices * kPanel] = {};
+    const uint8_t* block = task.packed + panel * panel_bytes;
+    if constexpr (kAhead) {
+      StreamRowAhead<F>(block, run * panel_bytes, x, kBlock, blocks, c);
+    } else {
+      StreamRow<F, 2>(block, 0, run * panel_bytes, x, kBlock, blocks, c);
+    }
+    for (size_t i = 0; i < runs; ++i) {
+      StorePair(task, panel + i * run, panel + i * run + 1, 0, 1, c + i * kPanel);
+    }
+  }
+  return panel + (runs - 1) * run;
+}
+
+// One row. Panels are read front to back, or several runs of them side by side: the processor runs
+// ahead of a stream for as long as it does not jump, or it is asked to (AsksAhead). Whatever there
+// is to do between two panels keeps it from doing so, which is why that is little and apart from
+// BlockRows (docs/design.md).
 template <class F>
 HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t panel_begin,
                          size_t panel_end) {
@@ -375,16 +399,10 @@ HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t pane
   const StepActs x = steps < OutputsPerVector() ? StreamActs<F>(acts, 1, 0, 1, 0, steps, 0, &terms)
                                                 : OnlyRowActs<F>(acts, steps, &terms);
   size_t panel = panel_begin;
-  if constexpr (kTwoStreams<F> && HWY_MAX_LANES_D(DF32) >= kPanel) {
-    const size_t half = OutputsPerVector() == kPanel ? (panel_end - panel_begin) / 2 : 0;
-    for (; panel < panel_begin + half; ++panel) {
-      HWY_ALIGN float c[kPair] = {};
-      const uint8_t* block = task.packed + panel * panel_bytes;
-      StreamRow<F, 2>(block, 0, half * panel_bytes, x, kBlock, blocks, c);
-      StorePair(task, panel, panel + 1, 0, 1, c);
-      StorePair(task, panel + half, panel + half + 1, 0, 1, c + kPanel);
-    }
-    panel += half;
+  if (AsksAhead()) {
+    panel = RowRuns<F, true>(task, x, panel, panel_end);
+  } else if constexpr (kTwoStreams<F> && HWY_MAX_LANES_D(DF32) >= kPanel) {
+    if (OutputsPerVector() == kPanel) panel = RowRuns<F, false>(task, x, panel, panel_end);
   }
   for (; panel < panel_end; ++panel) {
     HWY_ALIGN float c[kPanel] = {};
@@ -485,7 +503,7 @@ struct ValuesF32 {
 
 struct ValuesF16 {
   using E = ElementF16;
-  using Row = ElementF16Row;
+  using Row = std::conditional_t<kF16InTile, ElementF16Row, ElementF16>;
   using Tile = std::conditional_t<kF16InTile, ElementF16, ElementF32>;
   static constexpr size_t kSteps = 1, kFewRows = kMostRows;
   static constexpr bool kExpands = !kF16InTile;
@@ -620,8 +638,8 @@ HWY_INLINE void ValueTile(const ValuePair& p, bool expand, size_t rows, size_t a
 // One row. Its panels are cut into runs that are read side by side, so that several chains are
 // under way at a time: neighbours side by side, each of them soon at its end, would come from
 // memory more slowly (docs/design.md).
-template <class F, class E, size_t kSlices>
-HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
+template <class F, class E, size_t kSlices, bool kAhead>
+HWY_INLINE void ValueRuns(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   using W = typename E::W;
   const size_t slice = hn::Lanes(typename E::D()), panel_bytes = ValueFormat<F>::PanelBytes(task.k);
   const auto* x = static_cast<const typename E::X*>(ActivationRow(F::kAct, task, 0));
@@ -635,12 +653,24 @@ HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t pane
       const size_t panel = std::min(begin + i * slice / kPanel * run, panel_end - 1);
       w[i] = reinterpret_cast<const W*>(task.packed + panel * panel_bytes) + i * slice % kPanel;
     }
-    StreamValues<E, kSlices>(w, x, ValueFormat<F>::Groups(task.k), c);
+    StreamValues<E, kSlices, kAhead>(w, x, ValueFormat<F>::Groups(task.k), c);
     for (size_t i = 0; i < runs; ++i) {
       const size_t panel = begin + i * run;
       if (panel < panel_end) StorePair(task, panel, panel + 1, 0, 1, c + i * kPanel);
     }
   }
+}
+
+// f32, of which a group is a whole line, is read as fast as can be without being asked for.
+template <class F, class E>
+HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
+  if (sizeof(typename E::W) < 4 || F::kGroup > 1) {
+    if (AsksAhead()) return ValueRuns<F, E, 8, true>(task, panel_begin, panel_end);
+  }
+  if (hn::Lanes(typename E::D()) < kPanel) {
+    return ValueRuns<F, E, 8, false>(task, panel_begin, panel_end);
+  }
+  return ValueRuns<F, E, 4, false>(task, panel_begin, panel_end);
 }
 
 template <class F, class V>
@@ -649,9 +679,7 @@ void ValueMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   using W = typename V::E::W;
   static_assert(sizeof(W) == sizeof(typename F::Lane));
   if (task.m == 1) {
-    using E = typename V::Row;
-    if (hn::Lanes(typename E::D()) < kPanel) return ValueRow<F, E, 8>(task, panel_begin, panel_end);
-    return ValueRow<F, E, 4>(task, panel_begin, panel_end);
+    return ValueRow<F, typename V::Row>(task, panel_begin, panel_end);
   }
   const size_t groups = ValueFormat<F>::Groups(task.k);
   const size_t panel_bytes = ValueFormat<F>::PanelBytes(task.k);

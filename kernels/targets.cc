@@ -65,6 +65,18 @@ bool CpuHasDot() {
 #endif
 }
 
+#if HWY_ARCH_X86 && defined(__GNUC__)
+bool IsIntel() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(0, &a, &b, &c, &d) != 0 && b == signature_INTEL_ebx &&
+         c == signature_INTEL_ecx && d == signature_INTEL_edx;
+}
+#else
+bool IsIntel() { return false; }
+#endif
+
+std::atomic<bool> asks_ahead{IsIntel()};
+
 bool RunsHere(Target target) {
   if (target == kScalar) return true;
   static const int64_t supported = hwy::SupportedTargets();
@@ -130,6 +142,10 @@ Target ActiveTarget() {
   }
   return target;
 }
+
+bool AsksAhead() { return asks_ahead.load(std::memory_order_relaxed); }
+
+void SetAsksAhead(bool asks) { asks_ahead.store(asks, std::memory_order_relaxed); }
 
 bool CapTarget(const char* name) {
   const Target target = name == nullptr ? SupportedTargets().front() : BestFrom(name);

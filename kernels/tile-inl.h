@@ -213,10 +213,14 @@ HWY_INLINE void TileRows(const typename E::W* w0, const typename E::W* w1, size_
   }
 }
 
+// How far ahead of a stream its lines are asked for where there is more to do with each than the
+// processor's own looking ahead makes up for, and where it has none to speak of and streams are
+// read side by side (AsksAhead() in targets.h).
+inline constexpr size_t kStreamAhead = 4096, kStreamsAhead = 2048;
+
 // One row against 4 or 8 slices, whose chains cover the latency of the step. w: where each slice
-// begins; c: slices one behind the other. The processor sees by itself that panels are read front
-// to back, and asking for their lines ahead of it only slows it down (docs/design.md).
-template <class E, size_t kSlices>
+// begins; c: slices one behind the other.
+template <class E, size_t kSlices, bool kAhead>
 HWY_NOINLINE void StreamValues(const typename E::W* const* w, const typename E::X* HWY_RESTRICT x,
                                size_t groups, float* HWY_RESTRICT c) {
   const typename E::D df;
@@ -231,12 +235,12 @@ HWY_NOINLINE void StreamValues(const typename E::W* const* w, const typename E::
   for (size_t g = 0; g < groups; ++g) {
     const size_t at = g * kPanel;
     const auto s = E::Spread(x[g]);
-    a0 = E::Step(a0, E::Load(w0 + at), s), a1 = E::Step(a1, E::Load(w1 + at), s);
-    a2 = E::Step(a2, E::Load(w2 + at), s), a3 = E::Step(a3, E::Load(w3 + at), s);
-    if constexpr (kEight) {
-      a4 = E::Step(a4, E::Load(w4 + at), s), a5 = E::Step(a5, E::Load(w5 + at), s);
-      a6 = E::Step(a6, E::Load(w6 + at), s), a7 = E::Step(a7, E::Load(w7 + at), s);
-    }
+    const auto take = [&](hn::Vec<typename E::D>& a, const typename E::W* w_i) HWY_ATTR {
+      if constexpr (kAhead) hwy::Prefetch(w_i + at + kStreamsAhead / sizeof(*w_i));
+      a = E::Step(a, E::Load(w_i + at), s);
+    };
+    take(a0, w0), take(a1, w1), take(a2, w2), take(a3, w3);
+    if constexpr (kEight) take(a4, w4), take(a5, w5), take(a6, w6), take(a7, w7);
   }
   hn::StoreU(a0, df, c), hn::StoreU(a1, df, c + step);
   hn::StoreU(a2, df, c + 2 * step), hn::StoreU(a3, df, c + 3 * step);
@@ -460,6 +464,14 @@ HWY_INLINE void StreamSub(const StepSlice& v, const StepSlice& w, const StepActs
   if constexpr (kSlices > 1) a1 = StreamLink<F, kSub>(a1, i1, w, x);
 }
 
+// Asks for the lines that streams, now at step `step` of these blocks, will want `ahead` later.
+template <class F, class... Blocks>
+HWY_INLINE void AskAhead(size_t step, size_t ahead, Blocks... blocks) {
+  for (size_t i = step * kStepBytes<F>; i < (step + 1) * kStepBytes<F>; i += 64) {
+    (..., hwy::Prefetch(blocks + ahead + i));
+  }
+}
+
 // One row against `blocks` blocks of a slice, or of two that share the loads of the row: the one at
 // `lane`, and the next in the same panel or, if a vector is all of a panel, the one of the panel
 // `apart` bytes further. q_step: bytes from the row's codes of one step to those of the next.
@@ -481,11 +493,47 @@ HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, size
   if constexpr (kSlices > 1) hn::StoreU(a1, df, c + slice);
 }
 
-// ---------------------------------------------------------------- few rows
+// The same of four slices, the panels they fill being `apart` bytes apart and asked for ahead: four
+// streams where a vector is all of a panel, two where it is half of one, with shorter ones fewer.
+template <class F>
+HWY_NOINLINE void StreamRowAhead(const uint8_t* HWY_RESTRICT block, size_t apart, StepActs x,
+                                 size_t q_step, size_t blocks, float* HWY_RESTRICT c) {
+  const DF32 df;
+  constexpr bool kTwoSubs = kSubsPerStep<F> == 2;
+  const size_t slice = hn::Lanes(df);
+  // Where slice i is, in which panel and from which lane on.
+  const uint8_t* HWY_RESTRICT block1 = block + 1 * slice / kPanel * apart;
+  const uint8_t* HWY_RESTRICT block2 = block + 2 * slice / kPanel * apart;
+  const uint8_t* HWY_RESTRICT block3 = block + 3 * slice / kPanel * apart;
+  const size_t lane1 = slice % kPanel, lane2 = 2 * slice % kPanel, lane3 = 3 * slice % kPanel;
+  VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + slice);
+  VF32 a2 = hn::LoadU(df, c + 2 * slice), a3 = hn::LoadU(df, c + 3 * slice);
+  for (size_t b = 0; b < blocks; ++b) {
+    for (size_t step = 0; step < F::kValues / kBlock; ++step, x = NextStep<F>(x, q_step)) {
+      const StepSlice w0 = {block, step, 0, x.q}, w1 = {block1, step, lane1, x.q};
+      const StepSlice w2 = {block2, step, lane2, x.q}, w3 = {block3, step, lane3, x.q};
+      if (lane1 == 0) {
+        AskAhead<F>(step, kStreamsAhead, block, block1, block2, block3);
+      } else if (lane2 == 0) {
+        AskAhead<F>(step, kStreamsAhead, block, block2);
+      } else {
+        AskAhead<F>(step, kStreamsAhead, block);
+      }
+      StreamSub<F, 0, 2>(w0, w1, x, a0, a1);
+      StreamSub<F, 0, 2>(w2, w3, x, a2, a3);
+      if constexpr (kTwoSubs) {
+        StreamSub<F, 1, 2>(w0, w1, x, a0, a1);
+        StreamSub<F, 1, 2>(w2, w3, x, a2, a3);
+      }
+    }
+    block += kPanelBlockBytes<F>, block1 += kPanelBlockBytes<F>;
+    block2 += kPanelBlockBytes<F>, block3 += kPanelBlockBytes<F>;
+  }
+  hn::StoreU(a0, df, c), hn::StoreU(a1, df, c + slice);
+  hn::StoreU(a2, df, c + 2 * slice), hn::StoreU(a3, df, c + 3 * slice);
+}
 
-// How far ahead lines are asked for where there is more to do with each than the processor's own
-// looking ahead makes up for.
-inline constexpr size_t kStreamAhead = 4096;
+// ---------------------------------------------------------------- few rows
 
 // i0 .. + the products of quads [kQuad, kEnd) of a slice and kRows rows; w: with the first row's
 // codes, the others' follow.
@@ -544,9 +592,7 @@ HWY_NOINLINE void StreamRows(const uint8_t* HWY_RESTRICT block, size_t lane, Ste
   for (size_t b = 0; b < blocks; ++b, block += kPanelBlockBytes<F>) {
     for (size_t step = 0; step < kSteps; ++step, x = NextStep<F>(x, q_step)) {
       const StepSlice w = {block, step, lane, x.q};
-      for (size_t i = step * kStepBytes<F>; i < (step + 1) * kStepBytes<F>; i += 64) {
-        hwy::Prefetch(block + kStreamAhead + i);
-      }
+      AskAhead<F>(step, kStreamAhead, block);
       StreamSubRows<F, kRows, 0>(w, x, a0, a1, a2, a3, a4, a5, a6, a7);
       if constexpr (kSubsPerStep<F> == 2) {
         StreamSubRows<F, kRows, 1>(w, x, a0, a1, a2, a3, a4, a5, a6, a7);

@@ -362,6 +362,18 @@ class UseTarget {
   Target before_;
 };
 
+// AsksAhead() for as long as it lives.
+class UseAsksAhead {
+ public:
+  explicit UseAsksAhead(bool asks) : before_(AsksAhead()) { SetAsksAhead(asks); }
+  ~UseAsksAhead() { SetAsksAhead(before_); }
+  UseAsksAhead(const UseAsksAhead&) = delete;
+  UseAsksAhead& operator=(const UseAsksAhead&) = delete;
+
+ private:
+  bool before_;
+};
+
 // ---------------------------------------------------------------- weights
 
 // What the blocks of a weight matrix are filled with. kScales: codes at random, and awkward f16

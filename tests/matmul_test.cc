@@ -29,6 +29,7 @@ using test::PageBuffer;
 using test::Random;
 using test::RunKernel;
 using test::SameMatrix;
+using test::UseAsksAhead;
 using test::UseTarget;
 
 enum class Residual { kNone, kSeparate, kInPlace };
@@ -163,6 +164,30 @@ TEST_P(MatmulTest, ManyStepsMatchTheReference) {
       EXPECT_TRUE(SameMatrix(out, want.data(), kN, m, kN));
     }
   });
+}
+
+// One row is read in one stream or two, or in more that are asked for ahead, as the CPU likes it
+// best; here both ways on any CPU, with panels that do and do not divide by the streams.
+TEST_P(MatmulTest, OneRowReadBothWays) {
+  constexpr size_t kN = 16 * kPanel + 5;
+  Random random(309);
+  for (size_t k : test::Depths(format())) {
+    const Problem p(format(), 1, kN, k, Data::kNormal, Blocks::kEncoded, random);
+    const std::vector<float> want = p.Reference(true, Residual::kNone);
+    OnEveryTarget([&] {
+      for (const bool ahead : {false, true}) {
+        const UseAsksAhead way(ahead);
+        for (size_t n : {kPanel, 3 * kPanel, 7 * kPanel + 1, 10 * kPanel, kN}) {
+          SCOPED_TRACE("n " + std::to_string(n) + " k " + std::to_string(k));
+          const Prepared prepared(p, 1, n);
+          Matrix out(1, n, n);
+          const MatmulTask task = prepared.Task(p, out, true, nullptr);
+          RunKernel([&] { MatmulPanels(format(), task, 0, prepared.panels()); });
+          ASSERT_TRUE(SameMatrix(out, want.data(), kN, 1, n)) << (ahead ? "asked" : "not asked");
+        }
+      }
+    });
+  }
 }
 
 TEST_P(MatmulTest, AwkwardDataMatchesTheReference) {
