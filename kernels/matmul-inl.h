@@ -533,10 +533,13 @@ struct ValueTiling {
   size_t steps, rows, pairs;
 };
 
-// Weights as they lie in the panel: as many steps as rows in L1 allow, since the outputs are loaded
-// and stored once for all of them. Weights that are expanded first: enough rows to pay for that.
+// Weights as they lie in the panel: where L2 and L3 are fast, as many steps as rows in L1 allow,
+// since the outputs are loaded and stored once for all of them; else the pair's weights, too, stay
+// in L1, for four times as many rows. Weights that are expanded first: enough rows to pay for that.
 inline constexpr ValueTiling kDirectTiling =
-    kMostRows == 8 ? ValueTiling{512, 8, 8} : ValueTiling{256, 2 * kMostRows, 8};
+    kMostRows < 8      ? ValueTiling{256, 2 * kMostRows, 8}
+    : kFastOuterCaches ? ValueTiling{512, 8, 8}
+                       : ValueTiling{128, 32, 8};
 inline constexpr ValueTiling kExpandedTiling = {128, 64, 8};
 
 struct ValueBuffers {
