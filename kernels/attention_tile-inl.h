@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/targets.h"
+
 #if defined(HOB_KERNELS_ATTENTION_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef HOB_KERNELS_ATTENTION_TILE_INL_H_
 #undef HOB_KERNELS_ATTENTION_TILE_INL_H_
@@ -144,6 +146,9 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
     if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 4 * fs, a40, a41, a42, a43);
     if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 5 * fs, a50, a51, a52, a53);
   }
+  // Of prompts, whose tiles stay in a cache for all of their rows, nothing is asked for.
+  constexpr bool kMayAsk = kMayAskAhead && E::kStreams && kRows <= 4;
+  const size_t ahead = kMayAsk && AsksAhead() ? kStreamAhead / sizeof(*w0) : 0;
   const auto* x = grid.x;
   const auto* x3 = x + (kRows > 3 ? 3 * xs : 0);
   // Of six rows once: those of prompts, whose loop is a percent faster without another around it.
@@ -160,6 +165,12 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
         for (size_t i = kPanel; i < 4 * kPanel; i += kPanel) {
           if (i >= kSlices * step && i < row) hwy::Prefetch(w0 + i);
         }
+      }
+      if (kMayAsk && ahead != 0) {
+        hwy::Prefetch(w0 + ahead);
+        if (kSlices > 1 && step == kPanel) hwy::Prefetch(w1 + ahead);
+        if (kSlices > 2) hwy::Prefetch(w2 + ahead);
+        if (kSlices > 2 && step == kPanel) hwy::Prefetch(w3 + ahead);
       }
       const auto v0 = E::Load(w0), v1 = E::Load(w1), v2 = E::Load(w2), v3 = E::Load(w3);
       w0 += stride, w1 += stride, w2 += stride, w3 += stride;

@@ -399,8 +399,8 @@ HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t pane
   const StepActs x = steps < OutputsPerVector() ? StreamActs<F>(acts, 1, 0, 1, 0, steps, 0, &terms)
                                                 : OnlyRowActs<F>(acts, steps, &terms);
   size_t panel = panel_begin;
-  if (AsksAhead()) {
-    panel = RowRuns<F, true>(task, x, panel, panel_end);
+  if (kMayAskAhead && AsksAhead()) {
+    panel = RowRuns<F, kMayAskAhead>(task, x, panel, panel_end);
   } else if constexpr (kTwoStreams<F> && HWY_MAX_LANES_D(DF32) >= kPanel) {
     if (OutputsPerVector() == kPanel) panel = RowRuns<F, false>(task, x, panel, panel_end);
   }
@@ -667,7 +667,7 @@ HWY_INLINE void ValueRuns(const MatmulTask& task, size_t panel_begin, size_t pan
 // f32, of which a group is a whole line, is read as fast as can be without being asked for.
 template <class F, class E>
 HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
-  if (sizeof(typename E::W) < 4 || F::kGroup > 1) {
+  if constexpr (kMayAskAhead && !std::is_same_v<typename E::W, float>) {
     if (AsksAhead()) return ValueRuns<F, E, 8, true>(task, panel_begin, panel_end);
   }
   if (hn::Lanes(typename E::D()) < kPanel) {
