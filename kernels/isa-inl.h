@@ -150,11 +150,12 @@ inline constexpr bool kManyRegisters = HWY_TARGET != HWY_AVX2;
 // 17 there, elsewhere they share the units of multiplications.
 inline constexpr bool kF16InTile = HWY_TARGET == HWY_AVX3_ZEN4;
 
-// Whether CPUs run this target that want to be asked for what is read soon (AsksAhead in targets.h).
+// Whether CPUs run this target that want to be asked for what is read soon (AsksAhead in
+// targets.h).
 inline constexpr bool kMayAskAhead = HWY_ARCH_X86 && HWY_TARGET != HWY_AVX3_ZEN4;
 
-// Whether weights for a tile of 8 rows may come from L2, and from L3 where k is long: 512 rows of f32
-// against 8192 x 2048 are as fast there as any others, where on an Intel Xeon (Sapphire Rapids,
+// Whether weights for a tile of 8 rows may come from L2, and from L3 where k is long: 512 rows of
+// f32 against 8192 x 2048 are as fast there as any others, where on an Intel Xeon (Sapphire Rapids,
 // 28 GB/s from L3) they take 1.2 times as long (docs/design.md).
 inline constexpr bool kFastOuterCaches = HWY_TARGET == HWY_AVX3_ZEN4;
 

@@ -399,9 +399,11 @@ HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t pane
   const StepActs x = steps < OutputsPerVector() ? StreamActs<F>(acts, 1, 0, 1, 0, steps, 0, &terms)
                                                 : OnlyRowActs<F>(acts, steps, &terms);
   size_t panel = panel_begin;
-  if (kMayAskAhead && AsksAhead()) {
-    panel = RowRuns<F, kMayAskAhead>(task, x, panel, panel_end);
-  } else if constexpr (kTwoStreams<F> && HWY_MAX_LANES_D(DF32) >= kPanel) {
+  if constexpr (kMayAskAhead) {
+    if (AsksAhead()) panel = RowRuns<F, true>(task, x, panel, panel_end);
+  }
+  // What is left; where nothing is asked for ahead, all of them.
+  if constexpr (kTwoStreams<F> && HWY_MAX_LANES_D(DF32) >= kPanel) {
     if (OutputsPerVector() == kPanel) panel = RowRuns<F, false>(task, x, panel, panel_end);
   }
   for (; panel < panel_end; ++panel) {
@@ -536,10 +538,9 @@ struct ValueTiling {
 // Weights as they lie in the panel: where L2 and L3 are fast, as many steps as rows in L1 allow,
 // since the outputs are loaded and stored once for all of them; else the pair's weights, too, stay
 // in L1, for four times as many rows. Weights that are expanded first: enough rows to pay for that.
-inline constexpr ValueTiling kDirectTiling =
-    kMostRows < 8      ? ValueTiling{256, 2 * kMostRows, 8}
-    : kFastOuterCaches ? ValueTiling{512, 8, 8}
-                       : ValueTiling{128, 32, 8};
+inline constexpr ValueTiling kDirectTiling = kMostRows < 8      ? ValueTiling{256, 2 * kMostRows, 8}
+                                             : kFastOuterCaches ? ValueTiling{512, 8, 8}
+                                                                : ValueTiling{128, 32, 8};
 inline constexpr ValueTiling kExpandedTiling = {128, 64, 8};
 
 struct ValueBuffers {

@@ -57,7 +57,7 @@ struct ElementF16 : ElementF32 {
   static HWY_INLINE VF32 Load(const W* w) { return LoadF16(reinterpret_cast<const uint8_t*>(w)); }
 };
 
-// The same for one row, whose every step converts: to at most 256 bits, since on Zen 4 two such
+// The same for one row on Zen 4, where every step converts: to at most 256 bits, since two such
 // conversions and their FMAs take 1.0 cycles, and one to 512 with its FMA 1.5 to 1.9
 // (docs/design.md).
 struct ElementF16Row {
