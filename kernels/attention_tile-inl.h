@@ -130,6 +130,10 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
   [[maybe_unused]] const size_t row = grid.row;
   const auto *w0 = grid.w[0], *w1 = grid.w[kSlices > 1 ? 1 : 0];
   const auto *w2 = grid.w[kSlices > 2 ? 2 : 0], *w3 = grid.w[kSlices > 2 ? 3 : 0];
+  // Of prompts, whose tiles stay in a cache for all of their rows, nothing is asked for. (Here,
+  // since a call leaves no vector in its register.)
+  constexpr bool kMayAsk = kMayAskAhead && E::kStreams && kRows <= 4;
+  const size_t ahead = kMayAsk && AsksAhead() ? kStreamAhead / sizeof(*w0) : 0;
   VF32 a00 = hn::Zero(df), a01 = a00, a02 = a00, a03 = a00;
   VF32 a10 = a00, a11 = a00, a12 = a00, a13 = a00;
   VF32 a20 = a00, a21 = a00, a22 = a00, a23 = a00;
@@ -146,9 +150,6 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
     if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 4 * fs, a40, a41, a42, a43);
     if constexpr (kRows > 4) LoadRow<E, kSlices>(from + 5 * fs, a50, a51, a52, a53);
   }
-  // Of prompts, whose tiles stay in a cache for all of their rows, nothing is asked for.
-  constexpr bool kMayAsk = kMayAskAhead && E::kStreams && kRows <= 4;
-  const size_t ahead = kMayAsk && AsksAhead() ? kStreamAhead / sizeof(*w0) : 0;
   const auto* x = grid.x;
   const auto* x3 = x + (kRows > 3 ? 3 * xs : 0);
   // Of six rows once: those of prompts, whose loop is a percent faster without another around it.

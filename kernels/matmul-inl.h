@@ -372,7 +372,7 @@ HWY_INLINE size_t RowRuns(const MatmulTask& task, const StepActs& x, size_t pane
   const size_t runs = kSlices * OutputsPerVector() / kPanel, run = (panel_end - panel) / runs;
   const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k), blocks = task.k / F::kValues;
   for (const size_t end = panel + run; panel < end; ++panel) {
-    HWY_ALIGN float c[kSlices * kPanel] = {};
+    HWY_ALIGN float c[kSlices * HWY_MAX_LANES_D(DF32)] = {};
     const uint8_t* block = task.packed + panel * panel_bytes;
     if constexpr (kAhead) {
       StreamRowAhead<F>(block, run * panel_bytes, x, kBlock, blocks, c);

@@ -494,30 +494,29 @@ HWY_NOINLINE void StreamRow(const uint8_t* HWY_RESTRICT block, size_t lane, size
 }
 
 // The same of four slices, the panels they fill being `apart` bytes apart and asked for ahead: four
-// streams where a vector is all of a panel, two where it is half of one, with shorter ones fewer.
+// streams where a vector is all of a panel, two where it is half of one, as it is on all targets
+// that may ask (kMayAskAhead).
 template <class F>
 HWY_NOINLINE void StreamRowAhead(const uint8_t* HWY_RESTRICT block, size_t apart, StepActs x,
                                  size_t q_step, size_t blocks, float* HWY_RESTRICT c) {
   const DF32 df;
   constexpr bool kTwoSubs = kSubsPerStep<F> == 2;
   const size_t slice = hn::Lanes(df);
-  // Where slice i is, in which panel and from which lane on.
+  // The panels of slices 1, 2 and 3; the second of two in one panel begins at lane `second`.
   const uint8_t* HWY_RESTRICT block1 = block + 1 * slice / kPanel * apart;
   const uint8_t* HWY_RESTRICT block2 = block + 2 * slice / kPanel * apart;
   const uint8_t* HWY_RESTRICT block3 = block + 3 * slice / kPanel * apart;
-  const size_t lane1 = slice % kPanel, lane2 = 2 * slice % kPanel, lane3 = 3 * slice % kPanel;
+  const size_t second = slice % kPanel;
   VF32 a0 = hn::LoadU(df, c), a1 = hn::LoadU(df, c + slice);
   VF32 a2 = hn::LoadU(df, c + 2 * slice), a3 = hn::LoadU(df, c + 3 * slice);
   for (size_t b = 0; b < blocks; ++b) {
     for (size_t step = 0; step < F::kValues / kBlock; ++step, x = NextStep<F>(x, q_step)) {
-      const StepSlice w0 = {block, step, 0, x.q}, w1 = {block1, step, lane1, x.q};
-      const StepSlice w2 = {block2, step, lane2, x.q}, w3 = {block3, step, lane3, x.q};
-      if (lane1 == 0) {
+      const StepSlice w0 = {block, step, 0, x.q}, w1 = {block1, step, second, x.q};
+      const StepSlice w2 = {block2, step, 0, x.q}, w3 = {block3, step, second, x.q};
+      if (second == 0) {
         AskAhead<F>(step, kStreamsAhead, block, block1, block2, block3);
-      } else if (lane2 == 0) {
-        AskAhead<F>(step, kStreamsAhead, block, block2);
       } else {
-        AskAhead<F>(step, kStreamsAhead, block);
+        AskAhead<F>(step, kStreamsAhead, block, block2);
       }
       StreamSub<F, 0, 2>(w0, w1, x, a0, a1);
       StreamSub<F, 0, 2>(w2, w3, x, a2, a3);
