@@ -133,7 +133,7 @@ HWY_NOINLINE void GridTile(const Grid<E>& grid) {
   // Of prompts, whose tiles stay in a cache for all of their rows, nothing is asked for. (Here,
   // since a call leaves no vector in its register.)
   constexpr bool kMayAsk = kMayAskAhead && E::kStreams && kRows <= 4;
-  const size_t ahead = kMayAsk && AsksAhead() ? kStreamAhead / sizeof(*w0) : 0;
+  const size_t ahead = kMayAsk && OnIntel() ? kStreamAhead / sizeof(*w0) : 0;
   VF32 a00 = hn::Zero(df), a01 = a00, a02 = a00, a03 = a00;
   VF32 a10 = a00, a11 = a00, a12 = a00, a13 = a00;
   VF32 a20 = a00, a21 = a00, a22 = a00, a23 = a00;

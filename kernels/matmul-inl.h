@@ -387,7 +387,7 @@ HWY_INLINE size_t RowRuns(const MatmulTask& task, const StepActs& x, size_t pane
 }
 
 // One row. Panels are read front to back, or several runs of them side by side: the processor runs
-// ahead of a stream for as long as it does not jump, or it is asked to (AsksAhead). Whatever there
+// ahead of a stream for as long as it does not jump, or it is asked to (OnIntel). Whatever there
 // is to do between two panels keeps it from doing so, which is why that is little and apart from
 // BlockRows (docs/design.md).
 template <class F>
@@ -400,7 +400,7 @@ HWY_INLINE void BlockRow(const MatmulTask& task, const Q8Acts& acts, size_t pane
                                                 : OnlyRowActs<F>(acts, steps, &terms);
   size_t panel = panel_begin;
   if constexpr (kMayAskAhead) {
-    if (AsksAhead()) panel = RowRuns<F, true>(task, x, panel, panel_end);
+    if (OnIntel()) panel = RowRuns<F, true>(task, x, panel, panel_end);
   }
   // What is left; where nothing is asked for ahead, all of them.
   if constexpr (kTwoStreams<F> && HWY_MAX_LANES_D(DF32) >= kPanel) {
@@ -451,15 +451,10 @@ HWY_INLINE void BlockRows(const MatmulTask& task, const Q8Acts& acts, size_t pan
   }
 }
 
+// More rows than fit the registers: all panels for 128 of them at a time.
 template <class F>
-void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
-  const Q8Acts acts = Q8ActsIn(const_cast<void*>(task.act), task.m, task.k);
-  if (task.m <= kFewRows<F>) {
-    if (task.m == 1 && task.k / kBlock <= kStreamTerms) {
-      return BlockRow<F>(task, acts, panel_begin, panel_end);
-    }
-    return BlockRows<F>(task, acts, panel_begin, panel_end);
-  }
+HWY_INLINE void BlockTiles(const MatmulTask& task, const Q8Acts& acts, size_t panel_begin,
+                           size_t panel_end) {
   const size_t panel_bytes = BlockFormat<F>::PanelBytes(task.k);
   HWY_ALIGN float c[kTilePairs<F> * kRowTile * kPair];
   for (size_t panel = panel_begin; panel < panel_end; panel += 2 * kTilePairs<F>) {
@@ -478,6 +473,28 @@ void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
       }
     }
   }
+}
+
+// Two rows or more, or one that is longer than BlockRow takes.
+template <class F>
+HWY_NOINLINE void BlockManyRows(const MatmulTask& task, const Q8Acts& acts, size_t panel_begin,
+                                size_t panel_end) {
+  if (task.m <= kFewRows<F>) return BlockRows<F>(task, acts, panel_begin, panel_end);
+  BlockTiles<F>(task, acts, panel_begin, panel_end);
+}
+
+template <class F>
+void BlockMatmul(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
+  const Q8Acts acts = Q8ActsIn(const_cast<void*>(task.act), task.m, task.k);
+  if (task.m == 1 && task.k / kBlock <= kStreamTerms) {
+    return BlockRow<F>(task, acts, panel_begin, panel_end);
+  }
+  if constexpr (kHasLoadingDot) {
+    if (OnIntel()) {
+      return BlockManyRows<WithLoadingDot<F>>(task, acts, panel_begin, panel_end);
+    }
+  }
+  BlockManyRows<F>(task, acts, panel_begin, panel_end);
 }
 
 // The table of a format of blocks: F its scalar struct, Simd the one derived from it.
@@ -669,7 +686,7 @@ HWY_INLINE void ValueRuns(const MatmulTask& task, size_t panel_begin, size_t pan
 template <class F, class E>
 HWY_INLINE void ValueRow(const MatmulTask& task, size_t panel_begin, size_t panel_end) {
   if constexpr (kMayAskAhead && !std::is_same_v<typename E::W, float>) {
-    if (AsksAhead()) return ValueRuns<F, E, 8, true>(task, panel_begin, panel_end);
+    if (OnIntel()) return ValueRuns<F, E, 8, true>(task, panel_begin, panel_end);
   }
   if (hn::Lanes(typename E::D()) < kPanel) {
     return ValueRuns<F, E, 8, false>(task, panel_begin, panel_end);

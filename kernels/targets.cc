@@ -75,7 +75,7 @@ bool IsIntel() {
 bool IsIntel() { return false; }
 #endif
 
-std::atomic<bool> asks_ahead{IsIntel()};
+std::atomic<bool> takes_intels_way{IsIntel()};
 
 bool RunsHere(Target target) {
   if (target == kScalar) return true;
@@ -143,9 +143,9 @@ Target ActiveTarget() {
   return target;
 }
 
-bool AsksAhead() { return asks_ahead.load(std::memory_order_relaxed); }
+bool OnIntel() { return takes_intels_way.load(std::memory_order_relaxed); }
 
-void SetAsksAhead(bool asks) { asks_ahead.store(asks, std::memory_order_relaxed); }
+void SetOnIntel(bool on_intel) { takes_intels_way.store(on_intel, std::memory_order_relaxed); }
 
 bool CapTarget(const char* name) {
   const Target target = name == nullptr ? SupportedTargets().front() : BestFrom(name);

@@ -31,13 +31,14 @@ const std::vector<Target>& SupportedTargets();
 // The target in use; -1 if HOB_TARGET names none (then no kernel may run).
 Target ActiveTarget();
 
-// Whether one core reads weights from memory faster if they are asked for ahead of it, several
-// streams side by side. Intel's do; Zen 4's, whose own looking ahead that disturbs, do not
-// (docs/design.md).
-bool AsksAhead();
+// Whether kernels go the ways that suit Intel's cores, where these differ from AMD's
+// (docs/design.md): weights of one row are asked for ahead of it, several streams side by side,
+// which disturbs Zen 4's own looking ahead; and dots read activations from memory themselves
+// (WithLoadingDot), which saves Intel instructions and costs AMD loads.
+bool OnIntel();
 
 // Has it one way or the other, whatever the CPU is; bits do not depend on it. For tests.
-void SetAsksAhead(bool asks);
+void SetOnIntel(bool on_intel);
 
 // Caps the choice; an unknown name changes nothing and returns false. nullptr lifts the cap.
 bool CapTarget(const char* name);

@@ -215,7 +215,7 @@ HWY_INLINE void TileRows(const typename E::W* w0, const typename E::W* w1, size_
 
 // How far ahead of a stream its lines are asked for where there is more to do with each than the
 // processor's own looking ahead makes up for, and where it has none to speak of and streams are
-// read side by side (AsksAhead() in targets.h).
+// read side by side (OnIntel() in targets.h).
 inline constexpr size_t kStreamAhead = 4096, kStreamsAhead = 2048;
 
 // One row against 4 or 8 slices, whose chains cover the latency of the step. w: where each slice
@@ -608,14 +608,39 @@ HWY_NOINLINE void StreamRows(const uint8_t* HWY_RESTRICT block, size_t lane, Ste
 
 // ---------------------------------------------------------------- many rows
 
-// Quads kQuad of a half, for four rows (kBlock apart) and two slices with the levels w0 and w1.
-template <class F, int kQuad>
-HWY_INLINE void DotFourRows(VCode w0, VCode w1, const int8_t* q, VI32& i00, VI32& i01, VI32& i10,
-                            VI32& i11, VI32& i20, VI32& i21, VI32& i30, VI32& i31) {
+// Rows whose chains are under way together: with two slices, eight or twelve. Twelve cover a dot's
+// latency of 6 cycles by themselves; eight need the core to look past a group's end. For twelve to
+// have registers, dots must load activations themselves; where a step has scales for each half
+// they are no faster (q6_k 0.97).
+template <class F>
+inline constexpr size_t kGroupRows = (kDotLoads<F> && kSubsPerStep<F> == 1) ? 6 : 4;
+
+// The sums of kRows (4 or 6) rows and two slices begin.
+template <class F, size_t kRows>
+HWY_INLINE void StartRows(const StepActs& x, size_t sub, size_t row, VI32& i00, VI32& i01,
+                          VI32& i10, VI32& i11, VI32& i20, VI32& i21, VI32& i30, VI32& i31,
+                          VI32& i40, VI32& i41, VI32& i50, VI32& i51) {
+  i00 = i01 = StartOf<F>(x, sub, row), i10 = i11 = StartOf<F>(x, sub, row + 1);
+  i20 = i21 = StartOf<F>(x, sub, row + 2), i30 = i31 = StartOf<F>(x, sub, row + 3);
+  if constexpr (kRows > 4) {
+    i40 = i41 = StartOf<F>(x, sub, row + 4), i50 = i51 = StartOf<F>(x, sub, row + 5);
+  }
+}
+
+// Quad kQuad of a half for the rows, which are kBlock apart, and two slices with the levels w0 and
+// w1.
+template <class F, size_t kRows, int kQuad>
+HWY_INLINE void DotRows(VCode w0, VCode w1, const int8_t* q, VI32& i00, VI32& i01, VI32& i10,
+                        VI32& i11, VI32& i20, VI32& i21, VI32& i30, VI32& i31, VI32& i40, VI32& i41,
+                        VI32& i50, VI32& i51) {
   i00 = DotLane<F, kQuad>(i00, w0, q), i01 = DotLane<F, kQuad>(i01, w1, q), q += kBlock;
   i10 = DotLane<F, kQuad>(i10, w0, q), i11 = DotLane<F, kQuad>(i11, w1, q), q += kBlock;
   i20 = DotLane<F, kQuad>(i20, w0, q), i21 = DotLane<F, kQuad>(i21, w1, q), q += kBlock;
-  i30 = DotLane<F, kQuad>(i30, w0, q), i31 = DotLane<F, kQuad>(i31, w1, q);
+  i30 = DotLane<F, kQuad>(i30, w0, q), i31 = DotLane<F, kQuad>(i31, w1, q), q += kBlock;
+  if constexpr (kRows > 4) {
+    i40 = DotLane<F, kQuad>(i40, w0, q), i41 = DotLane<F, kQuad>(i41, w1, q), q += kBlock;
+    i50 = DotLane<F, kQuad>(i50, w0, q), i51 = DotLane<F, kQuad>(i51, w1, q);
+  }
 }
 
 // The two slices of one row take one link each, that of sub-block `sub`.
@@ -626,20 +651,35 @@ HWY_INLINE void LinkRow(VI32 i0, VI32 i1, VF32 scale0, VF32 scale1, VF32 min0, V
   const DF32 df;
   const float* from = sub == 0 ? c.from : c.to;
   const VF32 c0 = hn::LoadU(df, from), c1 = hn::LoadU(df, from + gap);
+  // Both before a store, after which the compiler would load again what they share.
+  const VF32 l0 = Link<F>(c0, i0, scale0, min0, x, sub, row);
+  const VF32 l1 = Link<F>(c1, i1, scale1, min1, x, sub, row);
   if (kLast && sub + 1 == kSubsPerStep<F>) {
-    StoreRow(Link<F>(c0, i0, scale0, min0, x, sub, row), c, 0);
-    StoreRow(Link<F>(c1, i1, scale1, min1, x, sub, row), c, gap);
+    StoreRow(l0, c, 0);
+    StoreRow(l1, c, gap);
   } else {
-    hn::StoreU(Link<F>(c0, i0, scale0, min0, x, sub, row), df, c.to);
-    hn::StoreU(Link<F>(c1, i1, scale1, min1, x, sub, row), df, c.to + gap);
+    hn::StoreU(l0, df, c.to);
+    hn::StoreU(l1, df, c.to + gap);
   }
 }
 
+// The same for kRows rows from `row` on; c: of the first.
+template <class F, size_t kRows, bool kLast>
+HWY_INLINE void LinkRows(VI32 i00, VI32 i01, VI32 i10, VI32 i11, VI32 i20, VI32 i21, VI32 i30,
+                         VI32 i31, VI32 i40, VI32 i41, VI32 i50, VI32 i51, VF32 scale0, VF32 scale1,
+                         VF32 min0, VF32 min1, const StepActs& x, size_t sub, size_t row,
+                         const StepOutputs& c, size_t gap) {
+  const auto link = [&](VI32 i0, VI32 i1, size_t r) HWY_ATTR {
+    LinkRow<F, kLast>(i0, i1, scale0, scale1, min0, min1, x, sub, row + r, c.Row(r), gap);
+  };
+  link(i00, i01, 0), link(i10, i11, 1), link(i20, i21, 2), link(i30, i31, 3);
+  if constexpr (kRows > 4) link(i40, i41, 4), link(i50, i51, 5);
+}
+
 // One step of two slices, whose outputs are `gap` apart, for all rows: the levels of 32 k x 2
-// slices are unpacked once into 16 registers, then the rows stream by, four at a time, so that
-// eight chains cover the dot's latency whatever the core can look ahead. Per row: 8 broadcasts, 16
-// dots, and for each sub-block and slice a conversion, a product, and one or two fused
-// multiply-adds.
+// slices are unpacked once into 16 registers, then the rows stream by, kGroupRows at a time. Per
+// row: 8 broadcasts, unless dots load by themselves, 16 dots, and for each sub-block and slice a
+// conversion, a product, and one or two fused multiply-adds.
 template <class F, bool kLast>
 HWY_NOINLINE void TileStep(const TwoSlices& slices, const StepActs& acts, size_t rows,
                            const StepOutputs& outputs, size_t gap) {
@@ -669,29 +709,38 @@ HWY_NOINLINE void TileStep(const TwoSlices& slices, const StepActs& acts, size_t
   const VF32 min11 = MinOf<F>(w.block1, sub + last, w.lane1);
   const int8_t* q = x.q;
   size_t r = 0;
-  for (; kHasDotLane<F> && r + 4 <= rows; r += 4, q += 4 * kBlock, c = c.Row(4)) {
-    VI32 i00 = StartOf<F>(x, 0, r), i01 = i00, i10 = StartOf<F>(x, 0, r + 1), i11 = i10;
-    VI32 i20 = StartOf<F>(x, 0, r + 2), i21 = i20, i30 = StartOf<F>(x, 0, r + 3), i31 = i30;
-    DotFourRows<F, 0>(w00, w10, q, i00, i01, i10, i11, i20, i21, i30, i31);
-    DotFourRows<F, 1>(w01, w11, q, i00, i01, i10, i11, i20, i21, i30, i31);
-    DotFourRows<F, 2>(w02, w12, q, i00, i01, i10, i11, i20, i21, i30, i31);
-    DotFourRows<F, 3>(w03, w13, q, i00, i01, i10, i11, i20, i21, i30, i31);
-    if constexpr (kSubs > 1) {
-      LinkRow<F, kLast>(i00, i01, scale00, scale10, min00, min10, x, 0, r, c, gap);
-      LinkRow<F, kLast>(i10, i11, scale00, scale10, min00, min10, x, 0, r + 1, c.Row(1), gap);
-      LinkRow<F, kLast>(i20, i21, scale00, scale10, min00, min10, x, 0, r + 2, c.Row(2), gap);
-      LinkRow<F, kLast>(i30, i31, scale00, scale10, min00, min10, x, 0, r + 3, c.Row(3), gap);
-      i00 = StartOf<F>(x, 1, r), i01 = i00, i10 = StartOf<F>(x, 1, r + 1), i11 = i10;
-      i20 = StartOf<F>(x, 1, r + 2), i21 = i20, i30 = StartOf<F>(x, 1, r + 3), i31 = i30;
+  // Inlined by order: else GCC makes it a function, and the levels come from the stack.
+  const auto take = [&]<size_t kRows>() HWY_ATTR __attribute__((always_inline)) {
+    VI32 i00, i01, i10, i11, i20, i21, i30, i31, i40, i41, i50, i51;
+    const auto start = [&](size_t s) HWY_ATTR {
+      StartRows<F, kRows>(x, s, r, i00, i01, i10, i11, i20, i21, i30, i31, i40, i41, i50, i51);
+    };
+    const auto dot = [&]<int kQuad>(VCode w0, VCode w1, const int8_t* half) HWY_ATTR {
+      DotRows<F, kRows, kQuad>(w0, w1, half, i00, i01, i10, i11, i20, i21, i30, i31, i40, i41, i50,
+                               i51);
+    };
+    const auto link = [&](size_t s, VF32 scale0, VF32 scale1, VF32 min0, VF32 min1) HWY_ATTR {
+      LinkRows<F, kRows, kLast>(i00, i01, i10, i11, i20, i21, i30, i31, i40, i41, i50, i51, scale0,
+                                scale1, min0, min1, x, s, r, c, gap);
+    };
+    start(0);
+    dot.template operator()<0>(w00, w10, q), dot.template operator()<1>(w01, w11, q);
+    dot.template operator()<2>(w02, w12, q), dot.template operator()<3>(w03, w13, q);
+    if constexpr (kSubs > 1) link(0, scale00, scale10, min00, min10), start(1);
+    dot.template operator()<0>(w04, w14, q + 16), dot.template operator()<1>(w05, w15, q + 16);
+    dot.template operator()<2>(w06, w16, q + 16), dot.template operator()<3>(w07, w17, q + 16);
+    link(last, scale01, scale11, min01, min11);
+    r += kRows, q += kRows * kBlock, c = c.Row(kRows);
+  };
+  if constexpr (kHasDotLane<F>) {
+    if constexpr (kGroupRows<F> == 6) {
+      // Two or three that are left take six with them, as 4 + 4 (+ 1): alone they would wait for
+      // one chain after the other.
+      const size_t left = rows % 6;
+      const size_t end = rows - left - (rows > 6 && (left == 2 || left == 3) ? 6 : 0);
+      while (r < end) take.template operator()<6>();
     }
-    DotFourRows<F, 0>(w04, w14, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
-    DotFourRows<F, 1>(w05, w15, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
-    DotFourRows<F, 2>(w06, w16, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
-    DotFourRows<F, 3>(w07, w17, q + 16, i00, i01, i10, i11, i20, i21, i30, i31);
-    LinkRow<F, kLast>(i00, i01, scale01, scale11, min01, min11, x, last, r, c, gap);
-    LinkRow<F, kLast>(i10, i11, scale01, scale11, min01, min11, x, last, r + 1, c.Row(1), gap);
-    LinkRow<F, kLast>(i20, i21, scale01, scale11, min01, min11, x, last, r + 2, c.Row(2), gap);
-    LinkRow<F, kLast>(i30, i31, scale01, scale11, min01, min11, x, last, r + 3, c.Row(3), gap);
+    while (rows - r >= 4) take.template operator()<4>();
   }
   for (; r < rows; ++r, q += kBlock, c = c.Row(1)) {
     VI32 i0 = StartOf<F>(x, 0, r), i1 = i0;

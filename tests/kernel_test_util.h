@@ -362,13 +362,13 @@ class UseTarget {
   Target before_;
 };
 
-// AsksAhead() for as long as it lives.
-class UseAsksAhead {
+// OnIntel() for as long as it lives.
+class UseIntelsWay {
  public:
-  explicit UseAsksAhead(bool asks) : before_(AsksAhead()) { SetAsksAhead(asks); }
-  ~UseAsksAhead() { SetAsksAhead(before_); }
-  UseAsksAhead(const UseAsksAhead&) = delete;
-  UseAsksAhead& operator=(const UseAsksAhead&) = delete;
+  explicit UseIntelsWay(bool on_intel) : before_(OnIntel()) { SetOnIntel(on_intel); }
+  ~UseIntelsWay() { SetOnIntel(before_); }
+  UseIntelsWay(const UseIntelsWay&) = delete;
+  UseIntelsWay& operator=(const UseIntelsWay&) = delete;
 
  private:
   bool before_;

@@ -29,7 +29,7 @@ using test::PageBuffer;
 using test::Random;
 using test::RunKernel;
 using test::SameMatrix;
-using test::UseAsksAhead;
+using test::UseIntelsWay;
 using test::UseTarget;
 
 enum class Residual { kNone, kSeparate, kInPlace };
@@ -175,19 +175,44 @@ TEST_P(MatmulTest, OneRowReadBothWays) {
     const Problem p(format(), 1, kN, k, Data::kNormal, Blocks::kEncoded, random);
     const std::vector<float> want = p.Reference(true, Residual::kNone);
     OnEveryTarget([&] {
-      for (const bool ahead : {false, true}) {
-        const UseAsksAhead way(ahead);
+      for (const bool intel : {false, true}) {
+        const UseIntelsWay way(intel);
         for (size_t n : {kPanel, 3 * kPanel, 7 * kPanel + 1, 10 * kPanel, kN}) {
           SCOPED_TRACE("n " + std::to_string(n) + " k " + std::to_string(k));
           const Prepared prepared(p, 1, n);
           Matrix out(1, n, n);
           const MatmulTask task = prepared.Task(p, out, true, nullptr);
           RunKernel([&] { MatmulPanels(format(), task, 0, prepared.panels()); });
-          ASSERT_TRUE(SameMatrix(out, want.data(), kN, 1, n)) << (ahead ? "asked" : "not asked");
+          ASSERT_TRUE(SameMatrix(out, want.data(), kN, 1, n))
+              << (intel ? "Intel's way" : "not Intel's way");
         }
       }
     });
   }
+}
+
+// So are several rows, whose dots load activations by themselves or share a broadcast: as many as
+// stay in registers, and tiles with every rest of their groups.
+TEST_P(MatmulTest, RowsAreTakenBothWays) {
+  constexpr size_t kN = 4 * kPanel + 3, kM = 141;
+  Random random(310);
+  const size_t k = test::Depths(format())[1];
+  const Problem p(format(), kM, kN, k, Data::kNormal, Blocks::kEncoded, random);
+  const std::vector<float> want = p.Reference(true, Residual::kNone);
+  OnEveryTarget([&] {
+    for (const bool intel : {false, true}) {
+      const UseIntelsWay way(intel);
+      for (size_t m : {2, 15, 16, 17, 18, 19, 20, 21, 24, 26, 141}) {
+        if (test::Quick() && m != 21) continue;
+        SCOPED_TRACE("m " + std::to_string(m) + (intel ? ", Intel's way" : ", not Intel's way"));
+        const Prepared prepared(p, m, kN);
+        Matrix out(m, kN, kN);
+        const MatmulTask task = prepared.Task(p, out, true, nullptr);
+        RunKernel([&] { MatmulPanels(format(), task, 0, prepared.panels()); });
+        ASSERT_TRUE(SameMatrix(out, want.data(), kN, m, kN));
+      }
+    }
+  });
 }
 
 TEST_P(MatmulTest, AwkwardDataMatchesTheReference) {
