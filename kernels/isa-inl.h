@@ -197,10 +197,10 @@ inline constexpr bool kUsesExtraDot = requires {
 };
 
 // The other way to take activations: a dot that reads them from memory itself, where else dots of
-// two slices share a broadcast. A row of a tile is then 28 instructions instead of 39, and needs
+// two slices share a broadcast. A row of a tile is then 29 instructions instead of 37, and needs
 // fewer registers. Intel's cores issue six a cycle, and a row's arithmetic takes them 11 cycles,
-// which leaves enough on paper only: 1.05 to 1.1 times as fast (docs/matmul.md). It is 20 loads
-// instead of 12, two a cycle, which is more than Zen 5's 10 cycles of arithmetic have room for.
+// which leaves enough on paper only: 1.02 to 1.1 times as fast (docs/design.md). It is 21 loads
+// instead of 13, two a cycle, which is more than Zen 5's 10 cycles of arithmetic have room for.
 // Formats are compiled for both, BlockMatmul chooses (OnIntel).
 #if HWY_TARGET == HWY_AVX3_DL && defined(__GNUC__)
 inline constexpr bool kHasLoadingDot = true;
