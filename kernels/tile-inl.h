@@ -615,34 +615,6 @@ HWY_NOINLINE void StreamRows(const uint8_t* HWY_RESTRICT block, size_t lane, Ste
 template <class F>
 inline constexpr size_t kGroupRows = (kDotLoads<F> && kSubsPerStep<F> == 1) ? 6 : 4;
 
-// The sums of kRows (4 or 6) rows and two slices begin.
-template <class F, size_t kRows>
-HWY_INLINE void StartRows(const StepActs& x, size_t sub, size_t row, VI32& i00, VI32& i01,
-                          VI32& i10, VI32& i11, VI32& i20, VI32& i21, VI32& i30, VI32& i31,
-                          VI32& i40, VI32& i41, VI32& i50, VI32& i51) {
-  i00 = i01 = StartOf<F>(x, sub, row), i10 = i11 = StartOf<F>(x, sub, row + 1);
-  i20 = i21 = StartOf<F>(x, sub, row + 2), i30 = i31 = StartOf<F>(x, sub, row + 3);
-  if constexpr (kRows > 4) {
-    i40 = i41 = StartOf<F>(x, sub, row + 4), i50 = i51 = StartOf<F>(x, sub, row + 5);
-  }
-}
-
-// Quad kQuad of a half for the rows, which are kBlock apart, and two slices with the levels w0 and
-// w1.
-template <class F, size_t kRows, int kQuad>
-HWY_INLINE void DotRows(VCode w0, VCode w1, const int8_t* q, VI32& i00, VI32& i01, VI32& i10,
-                        VI32& i11, VI32& i20, VI32& i21, VI32& i30, VI32& i31, VI32& i40, VI32& i41,
-                        VI32& i50, VI32& i51) {
-  i00 = DotLane<F, kQuad>(i00, w0, q), i01 = DotLane<F, kQuad>(i01, w1, q), q += kBlock;
-  i10 = DotLane<F, kQuad>(i10, w0, q), i11 = DotLane<F, kQuad>(i11, w1, q), q += kBlock;
-  i20 = DotLane<F, kQuad>(i20, w0, q), i21 = DotLane<F, kQuad>(i21, w1, q), q += kBlock;
-  i30 = DotLane<F, kQuad>(i30, w0, q), i31 = DotLane<F, kQuad>(i31, w1, q), q += kBlock;
-  if constexpr (kRows > 4) {
-    i40 = DotLane<F, kQuad>(i40, w0, q), i41 = DotLane<F, kQuad>(i41, w1, q), q += kBlock;
-    i50 = DotLane<F, kQuad>(i50, w0, q), i51 = DotLane<F, kQuad>(i51, w1, q);
-  }
-}
-
 // The two slices of one row take one link each, that of sub-block `sub`.
 template <class F, bool kLast>
 HWY_INLINE void LinkRow(VI32 i0, VI32 i1, VF32 scale0, VF32 scale1, VF32 min0, VF32 min1,
@@ -661,19 +633,6 @@ HWY_INLINE void LinkRow(VI32 i0, VI32 i1, VF32 scale0, VF32 scale1, VF32 min0, V
     hn::StoreU(l0, df, c.to);
     hn::StoreU(l1, df, c.to + gap);
   }
-}
-
-// The same for kRows rows from `row` on; c: of the first.
-template <class F, size_t kRows, bool kLast>
-HWY_INLINE void LinkRows(VI32 i00, VI32 i01, VI32 i10, VI32 i11, VI32 i20, VI32 i21, VI32 i30,
-                         VI32 i31, VI32 i40, VI32 i41, VI32 i50, VI32 i51, VF32 scale0, VF32 scale1,
-                         VF32 min0, VF32 min1, const StepActs& x, size_t sub, size_t row,
-                         const StepOutputs& c, size_t gap) {
-  const auto link = [&](VI32 i0, VI32 i1, size_t r) HWY_ATTR {
-    LinkRow<F, kLast>(i0, i1, scale0, scale1, min0, min1, x, sub, row + r, c.Row(r), gap);
-  };
-  link(i00, i01, 0), link(i10, i11, 1), link(i20, i21, 2), link(i30, i31, 3);
-  if constexpr (kRows > 4) link(i40, i41, 4), link(i50, i51, 5);
 }
 
 // One step of two slices, whose outputs are `gap` apart, for all rows: the levels of 32 k x 2
@@ -709,19 +668,34 @@ HWY_NOINLINE void TileStep(const TwoSlices& slices, const StepActs& acts, size_t
   const VF32 min11 = MinOf<F>(w.block1, sub + last, w.lane1);
   const int8_t* q = x.q;
   size_t r = 0;
-  // Inlined by order: else GCC makes it a function, and the levels come from the stack.
+  // A group of kRows (4 or 6) rows. Inlined by order: else GCC makes it a function, and the levels
+  // come from the stack.
   const auto take = [&]<size_t kRows>() HWY_ATTR __attribute__((always_inline)) {
     VI32 i00, i01, i10, i11, i20, i21, i30, i31, i40, i41, i50, i51;
-    const auto start = [&](size_t s) HWY_ATTR {
-      StartRows<F, kRows>(x, s, r, i00, i01, i10, i11, i20, i21, i30, i31, i40, i41, i50, i51);
+    const auto start = [&](size_t s) HWY_ATTR __attribute__((always_inline)) {
+      i00 = i01 = StartOf<F>(x, s, r), i10 = i11 = StartOf<F>(x, s, r + 1);
+      i20 = i21 = StartOf<F>(x, s, r + 2), i30 = i31 = StartOf<F>(x, s, r + 3);
+      if constexpr (kRows > 4) {
+        i40 = i41 = StartOf<F>(x, s, r + 4), i50 = i51 = StartOf<F>(x, s, r + 5);
+      }
     };
-    const auto dot = [&]<int kQuad>(VCode w0, VCode w1, const int8_t* half) HWY_ATTR {
-      DotRows<F, kRows, kQuad>(w0, w1, half, i00, i01, i10, i11, i20, i21, i30, i31, i40, i41, i50,
-                               i51);
+    // Quad kQuad of a half, of which a row has its codes at `half`.
+    const auto dot = [&]<int kQuad>(VCode w0, VCode w1, const int8_t* half) HWY_ATTR
+        __attribute__((always_inline)) {
+      const auto row = [&](size_t n, VI32 & i0, VI32 & i1) HWY_ATTR __attribute__((always_inline)) {
+        i0 = DotLane<F, kQuad>(i0, w0, half + n * kBlock);
+        i1 = DotLane<F, kQuad>(i1, w1, half + n * kBlock);
+      };
+      row(0, i00, i01), row(1, i10, i11), row(2, i20, i21), row(3, i30, i31);
+      if constexpr (kRows > 4) row(4, i40, i41), row(5, i50, i51);
     };
-    const auto link = [&](size_t s, VF32 scale0, VF32 scale1, VF32 min0, VF32 min1) HWY_ATTR {
-      LinkRows<F, kRows, kLast>(i00, i01, i10, i11, i20, i21, i30, i31, i40, i41, i50, i51, scale0,
-                                scale1, min0, min1, x, s, r, c, gap);
+    const auto link = [&](size_t s, VF32 scale0, VF32 scale1, VF32 min0, VF32 min1) HWY_ATTR
+        __attribute__((always_inline)) {
+      const auto row = [&](size_t n, VI32 i0, VI32 i1) HWY_ATTR __attribute__((always_inline)) {
+        LinkRow<F, kLast>(i0, i1, scale0, scale1, min0, min1, x, s, r + n, c.Row(n), gap);
+      };
+      row(0, i00, i01), row(1, i10, i11), row(2, i20, i21), row(3, i30, i31);
+      if constexpr (kRows > 4) row(4, i40, i41), row(5, i50, i51);
     };
     start(0);
     dot.template operator()<0>(w00, w10, q), dot.template operator()<1>(w01, w11, q);
